@@ -36,7 +36,9 @@ pub enum Request {
     },
     /// Makes everything up to, but not including, the exec of the program; it then runs it.
     /// Answered with `Started` once the exec succeeded, or with why it did not.
-    /// `attach` streams opened with the request see every byte from the first.
+    /// The request carries one descriptor per element of `attach`: the supervisor's end of a
+    /// stream socketpair that the daemon made (before the start, for `docker run`). Such a stream
+    /// sees every byte from the first.
     Start {
         spec: Box<ContainerSpec>,
         attach: Vec<AttachOptions>,
@@ -69,7 +71,7 @@ pub enum Request {
         columns: u16,
         rows: u16,
     },
-    /// Opens a stream to a running container or exec. Reply carries one descriptor.
+    /// Opens a stream to a running container or exec. Carries one descriptor, as `Start`.
     Attach {
         id: Id,
         options: AttachOptions,
@@ -98,9 +100,9 @@ pub enum Request {
     Stop,
 }
 
-/// One attached client. The descriptor handed to the daemon is a stream socket: what the
-/// container writes can be read from it (8-byte stdcopy frames, or raw bytes for a tty), what is
-/// written to it becomes stdin. Half-close ends stdin according to `stdin_once`.
+/// One attached client, at the other end of a stream socket: the supervisor writes what the
+/// container says to it (8-byte stdcopy frames, or raw bytes for a tty) and reads stdin from it.
+/// Half-close by the client ends stdin according to `stdin_once`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct AttachOptions {
     pub stdin: bool,
@@ -120,13 +122,12 @@ pub enum Reply {
         version: u32,
         pid: u32,
     },
-    /// Descriptors: pidfd, then one per attach stream.
+    /// Descriptor: pidfd.
     Started {
         pid: u32,
         started_at_nanos: i64,
     },
     Done,
-    /// Descriptor: the stream.
     Attached,
     Stats(Box<Stats>),
     Pids(Vec<u32>),

@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod connection;
 pub mod init;
+pub mod interfaces;
 pub mod protocol;
 pub mod seccomp;
 pub mod spec;

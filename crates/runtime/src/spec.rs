@@ -209,6 +209,9 @@ pub struct Interface {
     pub host_name: String,
     pub container_name: String,
     pub bridge: String,
+    /// Set on the host end, so that a daemon knows its own links: `boxship:<bridge>:<container>`.
+    #[serde(default)]
+    pub alias: String,
     pub mac: [u8; 6],
     pub mtu: u32,
     /// Forbid traffic to other ports of the bridge (`icc=false`).

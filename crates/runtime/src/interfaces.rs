@@ -1,0 +1,164 @@
+//! Network interfaces of containers: veth pairs born in place, and what is set inside.
+//!
+//! The container's end is made in its namespace by the one message that makes the pair: moving a
+//! link between namespaces, or deleting one, waits for a grace period (19 ms here) and happens on
+//! no hot path. The pair dies with the namespace.
+//!
+//! The inside is configured by this (single-threaded) process, which visits the namespace just
+//! long enough to open a socket there and to write IPv6 settings; `/proc/sys/net` shows the
+//! namespace of whoever opens it. Measured on the lab machine for one container, medians: the
+//! pair 0.9 ms, the visit with two sysctls 0.04 ms, the rest of the inside 0.1 ms.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use sys::netlink::{Batch, NetlinkError, Socket, namespace, route};
+
+use crate::protocol::Failure;
+use crate::spec::Interface;
+
+/// Makes the veth pair of `interface` and configures both ends; also brings up `lo` inside.
+/// Either all of it is done or no link is left.
+pub fn plug(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    let name = &interface.host_name;
+    let mut host = Socket::route().map_err(|error| failure(name, &error))?;
+    let bridge = host.link_index(&interface.bridge);
+    let bridge = bridge.map_err(|error| failure(&interface.bridge, &error))?;
+    let mut messages = pair(interface, bridge, container_netns);
+    match host.transact(&mut messages) {
+        // Somebody else's link: not ours to remove.
+        Err(error) if error.step == MAKE_PAIR => return Err(failure(name, &error)),
+        Err(error) => Err(failure(name, &error)),
+        Ok(()) => configure_inside(interface, container_netns),
+    }
+    .inspect_err(|_| {
+        // The failure is what the caller must hear of; a link that stays is found by its alias
+        // when the daemon reconciles.
+        drop(unplug(name));
+    })
+}
+
+/// Deletes a host end and with it the pair; no error when there is none. Waits for a grace
+/// period: not for the hot path.
+pub fn unplug(host_name: &str) -> Result<(), Failure> {
+    let mut batch = Batch::new();
+    route::delete_link(&mut batch, "delete link", host_name);
+    match Socket::route().and_then(|mut socket| socket.transact(&mut batch)) {
+        Err(error) if error.errno != Errno::NODEV => Err(failure(host_name, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Brings up `lo` of the namespace that the calling thread is in.
+pub fn bring_up_loopback() -> Result<(), Failure> {
+    let mut batch = Batch::new();
+    route::set_up(&mut batch, "bring up link", route::LOOPBACK);
+    Socket::route()
+        .and_then(|mut socket| socket.transact(&mut batch))
+        .map_err(|error| failure("lo", &error))
+}
+
+const MAKE_PAIR: &str = "make veth pair";
+
+/// The messages for the host's namespace. The container's end stays down, so that IPv6 chooses no
+/// address before it is told whether it may.
+fn pair(interface: &Interface, bridge: u32, container_netns: BorrowedFd<'_>) -> Batch {
+    let mut batch = Batch::new();
+    route::create_link(&mut batch, MAKE_PAIR, &interface.host_name, |link| {
+        link.u32(route::IFLA_MTU, interface.mtu);
+        link.u32(route::IFLA_MASTER, bridge);
+        link.nested(route::IFLA_LINKINFO, |info| {
+            info.text(route::IFLA_INFO_KIND, "veth");
+            info.nested(route::IFLA_INFO_DATA, |veth| {
+                let header = route::link_header(0, 0, 0);
+                veth.nested_after(route::VETH_INFO_PEER, &header, |peer| {
+                    peer.text(route::IFLA_IFNAME, &interface.container_name);
+                    peer.bytes(route::IFLA_ADDRESS, &interface.mac);
+                    peer.u32(route::IFLA_MTU, interface.mtu);
+                    peer.descriptor(route::IFLA_NET_NS_FD, container_netns);
+                });
+            });
+        });
+    });
+    // Neither can be given at birth.
+    route::change_link(&mut batch, "mark veth", &interface.host_name, |link| {
+        if !interface.alias.is_empty() {
+            link.bytes(route::IFLA_IFALIAS, interface.alias.as_bytes());
+        }
+        if interface.isolated {
+            link.nested(route::IFLA_LINKINFO, |info| {
+                info.text(route::IFLA_INFO_SLAVE_KIND, "bridge");
+                info.nested(route::IFLA_INFO_SLAVE_DATA, |port| {
+                    port.u8(route::IFLA_BRPORT_ISOLATED, 1);
+                });
+            });
+        }
+    });
+    batch
+}
+
+fn configure_inside(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    let name = &interface.container_name;
+    let visited = namespace::visit(container_netns, || {
+        restrain_ipv6(interface)?;
+        Socket::route().map_err(|error| failure(name, &error))
+    });
+    let enter = |error| io_failure("enter the container's network namespace".to_owned(), &error);
+    let mut socket = visited.map_err(enter)??;
+    let index = socket.link_index(name).map_err(|error| failure(name, &error))?;
+    let mut batch = inside(interface, index);
+    socket.transact(&mut batch).map_err(|error| failure(name, &error))
+}
+
+/// The messages for the container's namespace.
+fn inside(interface: &Interface, index: u32) -> Batch {
+    let mut batch = Batch::new();
+    route::set_up(&mut batch, "bring up loopback", route::LOOPBACK);
+    for (ip, prefix) in &interface.addresses {
+        route::add_address(&mut batch, "add address to", index, *ip, *prefix);
+    }
+    route::set_up(&mut batch, "bring up link", index);
+    let gateways = [interface.gateway_v4.map(IpAddr::V4), interface.gateway_v6.map(IpAddr::V6)];
+    for gateway in gateways.into_iter().flatten() {
+        route::add_default_route(&mut batch, "add default route on", index, gateway);
+    }
+    batch
+}
+
+/// Without an IPv6 address the interface gets no link-local one either, nor listens to routers;
+/// with one, it has what it was given and nothing that a neighbour announces.
+fn restrain_ipv6(interface: &Interface) -> Result<(), Failure> {
+    let wanted = interface.addresses.iter().any(|(ip, _)| ip.is_ipv6());
+    let settings: &[(&str, &[u8])] = if wanted {
+        &[("disable_ipv6", b"0"), ("accept_ra", b"0"), ("autoconf", b"0"), ("accept_dad", b"0")]
+    } else {
+        &[("disable_ipv6", b"1"), ("accept_ra", b"0")]
+    };
+    for (key, value) in settings {
+        let path = format!("/proc/sys/net/ipv6/conf/{}/{key}", interface.container_name);
+        match std::fs::write(&path, value) {
+            // A kernel without IPv6 has nothing to restrain.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !wanted => return Ok(()),
+            Err(error) => return Err(io_failure(format!("write {path}"), &error)),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn failure(object: &str, error: &NetlinkError) -> Failure {
+    let detail = error.detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    Failure::System {
+        step: format!("{} {object}{detail}", error.step),
+        errno: error.errno.raw_os_error(),
+    }
+}
+
+fn io_failure(step: String, error: &io::Error) -> Failure {
+    Failure::System { step, errno: error.raw_os_error().unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,30 @@
-fn main() {}
+//! The project's own chores: `cargo xtask tidy | compat | vm-test | torture | bench`.
+//!
+//! Each is one module with `pub(crate) fn run(args: &[String]) -> Result<(), String>`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line programs")]
+
+mod tidy;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (name, rest) = args.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest));
+    let result = match name {
+        "tidy" => tidy::run(rest),
+        _ => Err(format!("unknown task {name:?}; tasks: tidy")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("xtask {name}: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The checkout's root.
+pub(crate) fn root() -> std::path::PathBuf {
+    std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,0 +1,104 @@
+//! What a daemon and its containers must not leave on the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Names everything left of a daemon with this root and cgroup parent. Tear-down is allowed two
+/// seconds to settle: the kernel frees cgroups and namespaces after the fact.
+pub fn after(root: &Path, cgroup_parent: &str) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let problems = now(root, cgroup_parent);
+        if problems.is_empty() || Instant::now() > deadline {
+            return problems;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The same, at once.
+pub fn now(root: &Path, cgroup_parent: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let holder = fs::read_to_string(root.join("holder.pid")).unwrap_or_default();
+    for pid in processes().filter(|pid| pid != holder.trim()) {
+        if mentions(&pid, root, cgroup_parent) {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            problems.push(format!("process {pid}: {command}"));
+        }
+    }
+    for group in cgroups(cgroup_parent) {
+        let inside = fs::read_dir(&group).into_iter().flatten().flatten();
+        for child in inside.filter(|entry| entry.path().is_dir()) {
+            problems.push(format!("cgroup {}", child.path().display()));
+        }
+    }
+    for directory in ["d/containers", "r/containers", "d/ingest"] {
+        for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
+            problems.push(format!("directory {}", entry.path().display()));
+        }
+    }
+    if let Some(pid) = holder.trim().parse::<u32>().ok().filter(|_| !holder.is_empty()) {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let root = root.to_string_lossy();
+        for line in mounts.lines().filter(|line| line.contains(&*root)) {
+            problems.push(format!("mount {line}"));
+        }
+    }
+    let host = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for line in host.lines().filter(|line| line.contains(&*root.to_string_lossy())) {
+        problems.push(format!("host mount {line}"));
+    }
+    problems
+}
+
+/// Ends and removes what was found, so that one failed test does not fail the next.
+pub fn clean(root: &Path, cgroup_parent: &str) {
+    for pid in processes().filter(|pid| mentions(pid, root, cgroup_parent)) {
+        let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+    }
+    for group in cgroups(cgroup_parent) {
+        for child in fs::read_dir(&group).into_iter().flatten().flatten() {
+            drop(fs::remove_dir(child.path()));
+        }
+        drop(fs::remove_dir(&group));
+    }
+}
+
+fn processes() -> impl Iterator<Item = String> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// True for processes that run in the daemon's cgroups or were started with its directories.
+fn mentions(pid: &str, root: &Path, cgroup_parent: &str) -> bool {
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command);
+    let root = root.to_string_lossy();
+    let holder = command.starts_with("sleep\0infinity") || command.contains("holder.pid");
+    cgroup.contains(cgroup_parent) || (command.contains(&*root) && !holder)
+}
+
+fn cgroups(parent: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let parent = parent.trim_start_matches('/');
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let roots = std::iter::once(PathBuf::from("/sys/fs/cgroup"))
+        .chain(hierarchies.map(|entry| entry.path()));
+    for root in roots {
+        let group = root.join(parent);
+        if group.is_dir() {
+            found.push(group);
+        }
+    }
+    found
+}

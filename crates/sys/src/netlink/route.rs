@@ -89,6 +89,16 @@ pub fn set_up(batch: &mut Batch, step: &'static str, index: u32) {
     batch.message(step, NEW_LINK, 0, &link_header(index, UP, UP), |_| {});
 }
 
+/// Has the kernel act at once on a carrier that came or went, as it does (since 6.8) before it
+/// describes a link. Otherwise a kernel thread does it when it gets the lock.
+pub fn settle(socket: &mut Socket, name: &str) -> Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    batch.message("ask for link", GET_LINK, 0, &link_header(0, 0, 0), |link| {
+        link.text(IFLA_IFNAME, name);
+    });
+    socket.request(&mut batch).map(drop)
+}
+
 /// Deleting waits for a grace period (measured 8-19 ms).
 pub fn delete_link(batch: &mut Batch, step: &'static str, name: &str) {
     batch.message(step, DELETE_LINK, 0, &link_header(0, 0, 0), |link| {
@@ -221,7 +231,8 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, NetlinkError> {
 fn parse_route(body: &[u8]) -> Option<Route> {
     let attributes = body.get(12..)?;
     let get = |kind| attribute(attributes, kind);
-    let table = get(RTA_TABLE).and_then(|value| read_u32(value, 0)).unwrap_or(body[4].into());
+    let table =
+        get(RTA_TABLE).and_then(|value| read_u32(value, 0)).unwrap_or_else(|| body[4].into());
     let unspecified = match body[0] {
         INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -1,0 +1,83 @@
+//! Every way a request can fail, one enum per resource in the files below.
+//!
+//! What a client reads is Docker's wording, to the letter: tools parse these sentences. Each file
+//! has a test per sentence, taken from the answers of Engine 28.5.
+
+mod container;
+mod exec;
+mod image;
+mod start;
+mod validation;
+
+use spec::{ErrorKind, Kinded};
+
+pub use container::ContainerError;
+pub use exec::ExecError;
+pub use image::ImageError;
+pub use start::StartError;
+pub use validation::ValidationError;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Validation(#[from] ValidationError),
+    #[error(transparent)]
+    Filter(#[from] spec::filters::FilterError),
+    /// The feature exists in Docker and is not built yet; never a silent success.
+    #[error("{feature} is not supported yet")]
+    Unsupported { feature: String },
+    #[error(transparent)]
+    Supervisor(#[from] crate::supervisor::SupervisorError),
+    #[error(transparent)]
+    Store(#[from] metadata::StoreError),
+    /// A system call on our own files failed.
+    #[error("{attempt}")]
+    Io {
+        attempt: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blocking job was dropped because the daemon stops.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+}
+
+impl Error {
+    pub(crate) fn unsupported(feature: impl Into<String>) -> Self {
+        Self::Unsupported { feature: feature.into() }
+    }
+
+    /// For `map_err`: names what was attempted on an error of the operating system.
+    pub(crate) fn io(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let attempt = attempt.into();
+        move |source| Self::Io { attempt, source }
+    }
+}
+
+impl Kinded for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Container(error) => error.kind(),
+            Self::Exec(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Start(error) => error.kind(),
+            Self::Validation(error) => error.kind(),
+            Self::Filter(error) => error.kind(),
+            Self::Unsupported { .. } => ErrorKind::NotImplemented,
+            Self::Supervisor(error) => error.kind(),
+            Self::Store(_) | Self::Io { .. } => ErrorKind::Internal,
+            Self::ShuttingDown => ErrorKind::Unavailable,
+        }
+    }
+}
+pub use container::SignalError;

@@ -1,0 +1,74 @@
+//! Sentences about starts that failed. The docker CLI derives its exit code from them: 127 when
+//! the text says that there is no such program, 126 when it may not be executed, else 125.
+
+use runtime::protocol::Failure;
+use spec::{ErrorKind, Kinded};
+
+const CREATE: &str = "failed to create task for container: failed to create shim task: \
+                      OCI runtime create failed: runc create failed";
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The program could not be executed.
+    #[error("{CREATE}: unable to start container process: error during container init: {reason}")]
+    Program { reason: Failure, exit_code: u8 },
+    #[error("{reason}")]
+    User { reason: Failure },
+    #[error("{CREATE}: unable to start container process: {reason}")]
+    Runtime { reason: Failure },
+    #[error("joining network namespace of container: {reason}")]
+    JoinNetwork { reason: String },
+    #[error("cannot join namespace of a non running container: {reference}")]
+    JoinStopped { reference: String },
+    #[error("failed to set up container networking: network {name} not found")]
+    NetworkNotFound { name: String },
+    #[error("failed to set up container networking: {reason}")]
+    Network { reason: String, kind: ErrorKind },
+    #[error("error gathering device information while adding custom device \"{path}\": {reason}")]
+    Device { path: String, reason: String },
+    #[error("stat {path}: {reason}")]
+    BlockDevice { path: String, reason: String },
+    #[error("could not select device driver \"{driver}\" with capabilities: {capabilities}")]
+    DeviceDriver { driver: String, capabilities: String },
+    #[error("path {path} is mounted on {mount} but it is not a {wanted} mount")]
+    Propagation { path: String, mount: String, wanted: &'static str },
+    #[error("invalid mount config for type \"bind\": bind source path does not exist: {path}")]
+    BindSource { path: String },
+}
+
+impl StartError {
+    /// The exit code shown for a container that never ran.
+    pub fn exit_code(&self) -> i64 {
+        match self {
+            Self::Program { exit_code, .. } => i64::from(*exit_code),
+            _ => 128,
+        }
+    }
+
+    /// Puts Docker's words around the supervisor's.
+    pub(crate) fn from_failure(failure: Failure) -> Self {
+        match &failure {
+            Failure::Exec { errno, .. } => {
+                let exit_code = if *errno == libc::ENOENT { 127 } else { 126 };
+                Self::Program { reason: failure, exit_code }
+            }
+            Failure::Cwd { .. } => Self::Program { reason: failure, exit_code: 126 },
+            Failure::User { .. } => Self::User { reason: failure },
+            _ => Self::Runtime { reason: failure },
+        }
+    }
+}
+
+impl Kinded for StartError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Program { .. }
+            | Self::BindSource { .. }
+            | Self::Runtime { reason: Failure::Invalid { .. } } => ErrorKind::InvalidArgument,
+            Self::NetworkNotFound { .. } => ErrorKind::NotFound,
+            Self::JoinStopped { .. } => ErrorKind::Conflict,
+            Self::Network { kind, .. } => *kind,
+            _ => ErrorKind::Internal,
+        }
+    }
+}

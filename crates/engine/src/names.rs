@@ -1,0 +1,1 @@
+//! Names for containers that were given none.

@@ -1,0 +1,1 @@
+//! Which fields of the API do what they say. Filled in with the validation.

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod connection;
 pub mod init;
 pub mod interfaces;
+pub mod log;
 pub mod protocol;
 pub mod seccomp;
 pub mod spec;

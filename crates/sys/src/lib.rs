@@ -7,9 +7,11 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod descriptors;
 pub mod mount;
 pub mod netlink;
 pub mod path;
+pub mod pidfd;
 pub mod process;
 pub mod pty;
 pub mod random;

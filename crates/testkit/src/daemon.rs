@@ -240,6 +240,14 @@ impl Daemon {
         child.wait().expect("own child");
     }
 
+    /// kill -9 of the supervisor.
+    pub fn kill_supervisor(&self) {
+        if let Some(pid) = self.supervisor_pid() {
+            signal(pid, Signal::KILL);
+            crate::wait_until("the supervisor's end", || (!runs(pid)).then_some(()));
+        }
+    }
+
     /// SIGTERM and the exit status.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().expect("the daemon runs");
@@ -307,6 +315,12 @@ fn eprintln_log(log: &str) {
     for line in tail.iter().rev() {
         eprintln!("daemon: {line}");
     }
+}
+
+/// False for a process that is gone or a zombie.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn signal(pid: u32, signal: Signal) {

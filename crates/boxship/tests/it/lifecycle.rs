@@ -1,0 +1,610 @@
+//! The life of containers through the API, as clients drive it.
+
+use std::io::{BufRead, Read, Write};
+
+use serde_json::{Value, json};
+use testkit::{Daemon, wait_until};
+
+use crate::{daemon, field, run_detached};
+
+fn create(daemon: &Daemon, name: &str, body: &Value) -> String {
+    let response =
+        daemon.api().post_json(&format!("/v1.51/containers/create?name={name}"), body).unwrap();
+    assert_eq!(response.status, 201, "{}", response.text());
+    response.json()["Id"].as_str().unwrap().to_owned()
+}
+
+fn post(daemon: &Daemon, path: &str) -> u16 {
+    daemon.api().post(path).unwrap().status
+}
+
+#[test]
+fn wait_flushes_its_headers_before_anything_happens() {
+    let daemon = daemon();
+    create(&daemon, "w", &json!({"Image": "busybox", "Cmd": ["sh", "-c", "exit 3"]}));
+    let mut waiting = daemon.api();
+    waiting.send(b"POST /v1.51/containers/w/wait?condition=next-exit HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(waiting.response_head().unwrap().status, 200);
+    let mut removed = daemon.api();
+    removed.send(b"POST /v1.51/containers/w/wait?condition=removed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(removed.response_head().unwrap().status, 200);
+    assert_eq!(post(&daemon, "/containers/w/start"), 204);
+    let body = waiting.chunk().unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["StatusCode"], 3);
+    daemon.api().request("DELETE", "/containers/w", &[], b"").unwrap();
+    let body = removed.chunk().unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["StatusCode"], 3);
+    daemon.finish();
+}
+
+#[test]
+fn attach_before_start_sees_the_first_byte_and_the_last() {
+    let daemon = daemon();
+    create(
+        &daemon,
+        "a",
+        &json!({
+            "Image": "busybox", "Cmd": ["sh", "-c", "echo first; cat; echo last >&2"],
+            "OpenStdin": true, "StdinOnce": true, "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
+        }),
+    );
+    let mut stream = daemon.api();
+    stream.send(b"POST /v1.51/containers/a/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(stream.response_head().unwrap().status, 101);
+    assert_eq!(post(&daemon, "/containers/a/start"), 204);
+    let payload = vec![b'x'; 300_000];
+    stream.stream().get_mut().write_all(&payload).unwrap();
+    stream.finish_writing().unwrap();
+    let mut all = Vec::new();
+    stream.stream().read_to_end(&mut all).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        let length = u32::from_be_bytes(rest[4..8].try_into().unwrap()) as usize;
+        let side = if rest[0] == 1 { &mut out } else { &mut err };
+        side.extend_from_slice(&rest[8..8 + length]);
+        rest = &rest[8 + length..];
+    }
+    assert_eq!(out, [b"first\n", &payload[..]].concat());
+    assert_eq!(err, b"last\n");
+    daemon.finish();
+}
+
+#[test]
+fn old_clients_hijack_without_an_upgrade() {
+    let daemon = daemon();
+    create(
+        &daemon,
+        "o",
+        &json!({"Image": "busybox", "Cmd": ["cat"], "OpenStdin": true, "StdinOnce": true, "Tty": false}),
+    );
+    let mut stream = daemon.api();
+    stream.send(b"POST /v1.18/containers/o/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let head = stream.response_head().unwrap();
+    assert_eq!(
+        (head.status, head.header("content-type")),
+        (200, Some("application/vnd.docker.raw-stream"))
+    );
+    assert_eq!(post(&daemon, "/containers/o/start"), 204);
+    stream.stream().get_mut().write_all(b"echoed\n").unwrap();
+    let mut frame = [0; 15];
+    stream.stream().read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[8..], b"echoed\n");
+    stream.finish_writing().unwrap();
+    daemon.finish();
+}
+
+#[test]
+fn a_terminal_is_raw_and_can_be_resized_and_left() {
+    let daemon = daemon();
+    create(
+        &daemon,
+        "t",
+        &json!({"Image": "busybox", "Cmd": ["sh"], "Tty": true, "OpenStdin": true, "HostConfig": {"ConsoleSize": [33, 99]}}),
+    );
+    let mut stream = daemon.api();
+    stream.send(b"POST /v1.51/containers/t/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(stream.response_head().unwrap().status, 101);
+    assert_eq!(post(&daemon, "/containers/t/start"), 204);
+    let mut expect = |send: &[u8], wanted: &str| {
+        stream.stream().get_mut().write_all(send).unwrap();
+        let mut seen = String::new();
+        while !seen.contains(wanted) {
+            assert_ne!(stream.stream().read_line(&mut seen).unwrap(), 0, "no {wanted} in {seen}");
+        }
+    };
+    expect(b"stty size\n", "33 99");
+    assert_eq!(post(&daemon, "/containers/t/resize?h=41&w=120"), 200);
+    expect(b"stty size\n", "41 120");
+    expect(b"tty; id -u\n", "/dev/pts/0");
+    // Detach keys end the stream and nothing else.
+    stream.stream().get_mut().write_all(&[16, 17]).unwrap();
+    let mut rest = Vec::new();
+    stream.stream().read_to_end(&mut rest).unwrap();
+    assert_eq!(field(&daemon, "t", "{{.State.Running}}"), "true");
+    daemon.finish();
+}
+
+#[test]
+fn a_websocket_attaches() {
+    let daemon = daemon();
+    run_detached(&daemon, "ws", "while read line; do echo got $line; done");
+    drop(daemon.boxship(&["rm", "-f", "ws"]).ok());
+    create(
+        &daemon,
+        "ws",
+        &json!({"Image": "busybox", "Cmd": ["sh", "-c", "while read line; do echo got $line; done"], "OpenStdin": true}),
+    );
+    assert_eq!(post(&daemon, "/containers/ws/start"), 204);
+    let mut stream = daemon.api();
+    stream.send(b"GET /v1.51/containers/ws/attach/ws?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").unwrap();
+    let head = stream.response_head().unwrap();
+    assert_eq!(head.status, 101);
+    assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    // A masked binary frame with mask 0 carries the bytes as they are.
+    stream.stream().get_mut().write_all(b"\x82\x83\0\0\0\0hi\n").unwrap();
+    let mut frame = [0; 9];
+    stream.stream().read_exact(&mut frame).unwrap();
+    assert_eq!(&frame, b"\x82\x07got hi\n");
+    daemon.finish();
+}
+
+#[test]
+fn stop_kills_after_its_timeout_and_returns_at_once_when_obeyed() {
+    let daemon = daemon();
+    run_detached(&daemon, "obeys", "trap 'exit 5' TERM; while :; do sleep 0.01; done");
+    run_detached(&daemon, "ignores", "trap '' TERM; while :; do sleep 1; done");
+    assert_eq!(post(&daemon, "/containers/obeys/stop"), 204);
+    assert_eq!(field(&daemon, "obeys", "{{.State.ExitCode}}"), "5");
+    assert_eq!(post(&daemon, "/containers/ignores/stop?t=1"), 204);
+    assert_eq!(field(&daemon, "ignores", "{{.State.ExitCode}}"), "137");
+    daemon
+        .boxship(&[
+            "run",
+            "-d",
+            "--name",
+            "own",
+            "--stop-signal",
+            "USR1",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 9' USR1; while :; do sleep 0.01; done",
+        ])
+        .ok();
+    assert_eq!(post(&daemon, "/containers/own/stop"), 204);
+    assert_eq!(field(&daemon, "own", "{{.State.ExitCode}}"), "9");
+    daemon.finish();
+}
+
+#[test]
+fn signals_reach_the_first_process() {
+    let daemon = daemon();
+    run_detached(&daemon, "s", "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.01; done");
+    wait_until("ready", || daemon.boxship(&["logs", "s"]).ok().contains("ready").then_some(()));
+    assert_eq!(post(&daemon, "/containers/s/kill?signal=SIGUSR1"), 204);
+    wait_until("the trap", || daemon.boxship(&["logs", "s"]).ok().contains("usr1").then_some(()));
+    assert_eq!(post(&daemon, "/containers/s/kill?signal=nosuch"), 400);
+    assert_eq!(post(&daemon, "/containers/s/kill?signal=9"), 204);
+    assert_eq!(daemon.boxship(&["wait", "s"]).ok(), "137");
+    daemon.finish();
+}
+
+#[test]
+fn a_paused_container_stands_still() {
+    let daemon = daemon();
+    run_detached(&daemon, "p", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done");
+    wait_until("output", || (!daemon.boxship(&["logs", "p"]).ok().is_empty()).then_some(()));
+    daemon.boxship(&["pause", "p"]).ok();
+    assert_eq!(
+        field(&daemon, "p", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
+        "paused true true"
+    );
+    let still = daemon.boxship(&["logs", "p"]).ok();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(daemon.boxship(&["logs", "p"]).ok(), still);
+    daemon.boxship(&["unpause", "p"]).ok();
+    wait_until("more output", || (daemon.boxship(&["logs", "p"]).ok() != still).then_some(()));
+    daemon.boxship(&["pause", "p"]).ok();
+    daemon.boxship(&["rm", "-f", "p"]).ok();
+    daemon.finish();
+}
+
+#[test]
+fn limits_hold_and_change_while_running() {
+    let daemon = daemon();
+    daemon
+        .boxship(&[
+            "run",
+            "-d",
+            "--name",
+            "l",
+            "-m",
+            "64m",
+            "--pids-limit",
+            "20",
+            "--cpus",
+            "0.5",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+    let inside = daemon.boxship(&["exec", "l", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"]).ok();
+    assert_eq!(inside, (64 << 20).to_string());
+    let forks = daemon.boxship(&[
+        "exec",
+        "l",
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo survived",
+    ]);
+    assert!(forks.stderr.contains("can't fork") || forks.code != 0, "{forks:?}");
+    daemon
+        .boxship(&["update", "-m", "128m", "--memory-swap", "256m", "--pids-limit", "100", "l"])
+        .ok();
+    let inside = daemon.boxship(&["exec", "l", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"]).ok();
+    assert_eq!(inside, (128 << 20).to_string());
+    assert_eq!(
+        field(&daemon, "l", "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"),
+        format!("{} 100", 128 << 20)
+    );
+    daemon.finish();
+}
+
+#[test]
+fn the_list_filters_exactly() {
+    let daemon = daemon();
+    daemon
+        .boxship(&[
+            "run",
+            "-d",
+            "--name",
+            "web1",
+            "-l",
+            "tier=front",
+            "-l",
+            "a",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+    daemon
+        .boxship(&[
+            "run",
+            "-d",
+            "--name",
+            "web2",
+            "-l",
+            "tier=frontend",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+    daemon.boxship(&["run", "--name", "done3", "busybox", "sh", "-c", "exit 3"]).fails(3);
+    let names = |filters: &[&str]| {
+        let mut args = vec!["ps", "-a", "--format", "{{.Names}}"];
+        for filter in filters {
+            args.extend(["--filter", filter]);
+        }
+        let mut lines: Vec<_> = daemon.boxship(&args).ok().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines.join(" ")
+    };
+    for (filters, expect) in [
+        (&["label=tier=front"][..], "web1"),
+        (&["label=tier"], "web1 web2"),
+        (&["label=tier=front", "label=a"], "web1"),
+        (&["name=web"], "web1 web2"),
+        (&["name=^web1$"], "web1"),
+        (&["status=exited"], "done3"),
+        (&["exited=3"], "done3"),
+        (&["exited=0"], ""),
+        (&["status=running", "name=2"], "web2"),
+        (&["ancestor=busybox"], "done3 web1 web2"),
+        (&["before=web2"], "web1"),
+        (&["since=web1"], "done3 web2"),
+        (&["network=bridge"], "done3 web1 web2"),
+        (&["volume=/nowhere"], ""),
+    ] {
+        assert_eq!(names(filters), expect, "{filters:?}");
+    }
+    daemon.boxship(&["ps", "--filter", "nosuch=1"]).fails(1);
+    daemon.finish();
+}
+
+#[test]
+fn health_is_checked_and_told() {
+    let daemon = daemon();
+    daemon
+        .boxship(&[
+            "run",
+            "-d",
+            "--name",
+            "h",
+            "--health-cmd",
+            "test -e /ok",
+            "--health-interval",
+            "100ms",
+            "--health-retries",
+            "2",
+            "busybox",
+            "sh",
+            "-c",
+            "sleep 1000",
+        ])
+        .ok();
+    let status = || field(&daemon, "h", "{{.State.Health.Status}}");
+    wait_until("unhealthy", || (status() == "unhealthy").then_some(()));
+    assert!(daemon.boxship(&["ps"]).ok().contains("(unhealthy)"));
+    daemon.boxship(&["exec", "h", "touch", "/ok"]).ok();
+    wait_until("healthy", || (status() == "healthy").then_some(()));
+    assert!(field(&daemon, "h", "{{len .State.Health.Log}}").parse::<u32>().unwrap() <= 5);
+    daemon.finish();
+}
+
+#[test]
+fn execs_run_as_asked() {
+    let daemon = daemon();
+    run_detached(&daemon, "e", "sleep 1000");
+    let exec = |args: &[&str]| daemon.boxship(&[&["exec"], args].concat());
+    assert_eq!(
+        exec(&[
+            "-u",
+            "1000:100",
+            "-w",
+            "/tmp",
+            "-e",
+            "A=b",
+            "e",
+            "sh",
+            "-c",
+            "id -u; id -g; pwd; echo $A"
+        ])
+        .ok(),
+        "1000\n100\n/tmp\nb"
+    );
+    assert_eq!(daemon.boxship_with(&["exec", "-i", "e", "cat"], b"through").ok(), "through");
+    assert_eq!(exec(&["e", "sh", "-c", "echo out; echo err >&2; exit 4"]).code, 4);
+    assert_eq!(exec(&["e", "nosuch"]).code, 127);
+    assert_eq!(exec(&["e", "/etc/passwd"]).code, 126);
+    assert_eq!(exec(&["-d", "e", "touch", "/detached"]).ok(), "");
+    wait_until("the detached exec", || (exec(&["e", "ls", "/detached"]).code == 0).then_some(()));
+    let id = daemon
+        .api()
+        .post_json("/containers/e/exec", &json!({"Cmd": ["sleep", "1000"]}))
+        .unwrap()
+        .json()["Id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        daemon
+            .api()
+            .post_json(&format!("/exec/{id}/start"), &json!({"Detach": true}))
+            .unwrap()
+            .status,
+        200
+    );
+    let inspect = || daemon.api().get(&format!("/exec/{id}/json")).unwrap().json();
+    wait_until("the exec runs", || (inspect()["Running"] == true).then_some(()));
+    daemon.boxship(&["stop", "-t", "0", "e"]).ok();
+    wait_until("the exec ended with its container", || {
+        (inspect()["Running"] == false).then_some(())
+    });
+    daemon.finish();
+}
+
+#[test]
+fn namespaces_are_shared_when_asked() {
+    let daemon = daemon();
+    run_detached(&daemon, "first", "sleep 1000");
+    let run = |args: &[&str]| daemon.boxship(&[&["run", "--rm"], args].concat()).ok();
+    let ip = field(&daemon, "first", "{{.NetworkSettings.IPAddress}}");
+    assert!(run(&["--network", "container:first", "busybox", "ip", "-o", "addr"]).contains(&ip));
+    assert!(
+        run(&["--pid", "container:first", "busybox", "ps", "-o", "args"]).contains("sleep 1000")
+    );
+    assert!(run(&["--pid", "host", "busybox", "ps", "-o", "args"]).contains("boxship"));
+    assert_eq!(run(&["--network", "none", "busybox", "ls", "/sys/class/net"]), "lo");
+    assert!(run(&["--network", "host", "busybox", "ls", "/sys/class/net"]).contains("boxship0"));
+    assert_eq!(
+        run(&["--hostname", "h", "--domainname", "example", "busybox", "hostname", "-f"]),
+        "h.example"
+    );
+    daemon.finish();
+}
+
+#[test]
+fn mounts_are_what_was_asked() {
+    let daemon = daemon();
+    let host = daemon.root().join("host");
+    std::fs::create_dir_all(host.join("sub")).unwrap();
+    std::fs::write(host.join("f"), "from the host").unwrap();
+    let host = host.display().to_string();
+    let run = |args: &[&str]| daemon.boxship(&[&["run", "--rm"], args].concat());
+    assert_eq!(
+        run(&["-v", &format!("{host}:/m"), "busybox", "sh", "-c", "cat /m/f; echo back >/m/g"])
+            .ok(),
+        "from the host"
+    );
+    assert_eq!(std::fs::read_to_string(format!("{host}/g")).unwrap(), "back\n");
+    assert!(
+        run(&["-v", &format!("{host}:/m:ro"), "busybox", "touch", "/m/x"])
+            .fails(1)
+            .contains("Read-only")
+    );
+    assert_eq!(
+        run(&[
+            "--mount",
+            &format!("type=bind,src={host}/f,dst=/deep/file,ro"),
+            "busybox",
+            "cat",
+            "/deep/file"
+        ])
+        .ok(),
+        "from the host"
+    );
+    assert_eq!(
+        run(&[
+            "--tmpfs",
+            "/t:size=1m,mode=1700",
+            "busybox",
+            "sh",
+            "-c",
+            "stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'"
+        ])
+        .ok(),
+        "1700\n1024"
+    );
+    assert!(run(&["--read-only", "busybox", "touch", "/x"]).fails(1).contains("Read-only"));
+    assert_eq!(
+        run(&[
+            "--read-only",
+            "--tmpfs",
+            "/run",
+            "busybox",
+            "sh",
+            "-c",
+            "touch /run/x && echo fine"
+        ])
+        .ok(),
+        "fine"
+    );
+    assert_eq!(
+        run(&[
+            "--shm-size",
+            "1m",
+            "busybox",
+            "sh",
+            "-c",
+            "df -k /dev/shm | tail -1 | awk '{print $2}'"
+        ])
+        .ok(),
+        "1024"
+    );
+    daemon.finish();
+}
+
+#[test]
+fn init_reaps_what_the_program_leaves() {
+    let daemon = daemon();
+    daemon
+        .boxship(&[
+            "run",
+            "-d",
+            "--init",
+            "--name",
+            "i",
+            "busybox",
+            "sh",
+            "-c",
+            "for i in 1 2 3; do (sleep 0.01 &) ; done; exec sleep 1000",
+        ])
+        .ok();
+    wait_until("no zombies", || {
+        let states = daemon.boxship(&["exec", "i", "sh", "-c", "cat /proc/[0-9]*/stat"]).ok();
+        (!states.contains(") Z ") && !states.contains("sleep) S 1 1 1 0 -1 4194560")).then_some(())
+    });
+    assert_ne!(daemon.boxship(&["exec", "i", "cat", "/proc/1/comm"]).ok(), "sleep");
+    assert_eq!(daemon.boxship(&["run", "--rm", "--init", "busybox", "sh", "-c", "exit 6"]).code, 6);
+    daemon.boxship(&["stop", "-t", "5", "i"]).ok();
+    assert_eq!(field(&daemon, "i", "{{.State.ExitCode}}"), "143");
+    daemon.finish();
+}
+
+#[test]
+fn local_and_none_log_drivers() {
+    let daemon = daemon();
+    daemon
+        .boxship(&[
+            "run",
+            "--name",
+            "local",
+            "--log-driver",
+            "local",
+            "busybox",
+            "sh",
+            "-c",
+            "echo kept; echo err >&2",
+        ])
+        .ok();
+    let logs = daemon.boxship(&["logs", "local"]);
+    assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("kept\n", "err\n"));
+    daemon
+        .boxship(&["run", "--name", "none", "--log-driver", "none", "busybox", "echo", "lost"])
+        .ok();
+    assert!(
+        daemon
+            .boxship(&["logs", "none"])
+            .fails(1)
+            .contains("configured logging driver does not support reading")
+    );
+    daemon
+        .boxship(&[
+            "run",
+            "--name",
+            "small",
+            "--log-opt",
+            "max-size=10k",
+            "--log-opt",
+            "max-file=2",
+            "busybox",
+            "sh",
+            "-c",
+            "i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done",
+        ])
+        .ok();
+    let logs = daemon.boxship(&["logs", "small"]).ok();
+    assert!(
+        logs.ends_with("line 999") && !logs.starts_with("line 0\n"),
+        "rotation keeps the newest"
+    );
+    daemon.finish();
+}
+
+#[test]
+fn stats_stream_and_stand_alone() {
+    let daemon = daemon();
+    run_detached(&daemon, "busy", "while :; do :; done");
+    let once = daemon.api().get("/containers/busy/stats?stream=0").unwrap().json();
+    assert!(
+        once["cpu_stats"]["cpu_usage"]["total_usage"].as_u64()
+            > once["precpu_stats"]["cpu_usage"]["total_usage"].as_u64(),
+        "{once}"
+    );
+    assert!(once["memory_stats"]["usage"].as_u64().unwrap() > 0);
+    assert_eq!(once["pids_stats"]["current"], 1);
+    assert!(once["networks"]["eth0"]["rx_bytes"].is_u64());
+    let shot = daemon.api().get("/containers/busy/stats?stream=0&one-shot=1").unwrap().json();
+    assert_eq!(shot["precpu_stats"]["cpu_usage"]["total_usage"], 0);
+    let mut stream = daemon.api();
+    stream.send(b"GET /containers/busy/stats HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(stream.response_head().unwrap().status, 200);
+    for _ in 0..2 {
+        let chunk = stream.chunk().unwrap().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&chunk).unwrap()["name"], "/busy");
+    }
+    daemon.finish();
+}
+
+#[test]
+fn prune_takes_the_stopped_and_nothing_else() {
+    let daemon = daemon();
+    run_detached(&daemon, "stays", "sleep 1000");
+    daemon.boxship(&["run", "--name", "goes", "busybox", "sh", "-c", "echo 12345 >/f"]).ok();
+    daemon.boxship(&["create", "--name", "labelled", "-l", "keep", "busybox", "true"]).ok();
+    let pruned = daemon.boxship(&["container", "prune", "-f", "--filter", "label!=keep"]).ok();
+    assert!(pruned.contains("Total reclaimed space:"), "{pruned}");
+    let mut names: Vec<_> = daemon
+        .boxship(&["ps", "-a", "--format", "{{.Names}}"])
+        .ok()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    assert_eq!(names, ["labelled", "stays"]);
+    daemon.finish();
+}

@@ -4,7 +4,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line programs")]
 
+mod bench;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -12,8 +14,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (name, rest) = args.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest));
     let result = match name {
+        "bench" => bench::run(rest),
         "tidy" => tidy::run(rest),
-        _ => Err(format!("unknown task {name:?}; tasks: tidy")),
+        "torture" => torture::run(rest),
+        _ => Err(format!("unknown task {name:?}; tasks: bench, compat, tidy, torture, vm-test")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

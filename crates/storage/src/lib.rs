@@ -1,1 +1,47 @@
+//! Image layers and the writable layers of containers, on overlayfs.
 //!
+//! Layout below the root, all of it mode 0700 and on one file system:
+//!
+//! ```text
+//! layers/<chain id>/diff/       the unpacked layer, whiteouts in overlay's form; never changed
+//!                  /replaced/   files that the layer's tar names but a later entry replaced
+//!                  /recipe      how to make the tar again from those (see `recipe`)
+//!                  /committed   the layer's record as JSON, for when the metadata is lost
+//! ingest/<random>               layers and spools on their way in; garbage at the next start
+//! content/sha256/<hex>          blobs: configs and manifests
+//! containers/<id>/upper, work   the writable layer of a container
+//! trash/<random>                what was removed, until `reap_trash`
+//! ```
+//!
+//! The metadata store has the records (tables `layers`, `container_layers`); a directory
+//! without a record is garbage from a crash. Other crates see layers by diff id and chain id only
+//! and containers as [`OverlayDirs`], so that another form of layers (one EROFS file each) changes
+//! nothing for them. Overlay mounts of these directories must leave `redirect_dir`, `metacopy` and
+//! `index` off: an image could otherwise ship redirects.
+//!
+//! Start reading at [`Storage`]; hostile input enters at `tree` and `tar`.
+
+mod chain;
+mod changes;
+mod containers;
+mod content;
+mod decode;
+mod error;
+mod names;
+mod recipe;
+mod records;
+mod storage;
+pub mod tar;
+mod trash;
+mod tree;
+mod unpack;
+
+pub use chain::{chain_id, sha256, top_chain};
+pub use changes::{Change, ChangeKind};
+pub use containers::{OverlayDirs, add_container, drop_container};
+pub use content::{Content, LARGEST as LARGEST_BLOB};
+pub use decode::{Decoder, Ratio, as_storage_error};
+pub use error::StorageError;
+pub use records::{Freed, Layer, Lease, Leases, hold, release};
+pub use storage::{Base, Staged, Storage};
+pub use unpack::{InProcess, Limits, Unpacked, Unpacker};

@@ -35,6 +35,17 @@ impl RootDir {
         })
     }
 
+    /// Opens `path` strictly below this directory: no symbolic link anywhere, no `..` above it.
+    /// For trees whose shape is known, where a link would mean that something went wrong.
+    pub fn open_strict(&self, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        retry(|| {
+            let path = path.as_ref();
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve)
+        })
+    }
+
     /// Opens the directory at `path` and pins it.
     pub fn open_dir(&self, path: impl AsRef<Path>) -> Result<Self> {
         self.open_in(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).map(Self)

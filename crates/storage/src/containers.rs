@@ -1,0 +1,190 @@
+//! Writable layers of containers: `containers/<id>/upper` and `work`.
+//!
+//! Making one is two `mkdir`s and a record; removing one is a rename and a record. The record
+//! (`container_layers`) is what counts: a directory without one is removed at the next start,
+//! a record whose directory a power cut took gets a fresh, empty one.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use metadata::{StoreError, WriteTxn};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, statat,
+};
+use rustix::io::Errno;
+use spec::Digest;
+use sys::RootDir;
+
+use crate::error::StorageError;
+use crate::records::{self, CONTAINERS, ContainerRecord, Freed, Leases};
+use crate::storage::Storage;
+
+/// What to give overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayDirs {
+    /// Top first; empty for a container without an image.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// The record of a container's layer, for the transaction that makes the container. The
+/// directories come from [`Storage::prepare_container`], before or after.
+pub fn add_container(
+    txn: &mut WriteTxn<'_>,
+    id: &str,
+    chain: Option<&Digest>,
+) -> Result<(), StorageError> {
+    if let Some(chain) = chain {
+        records::hold(txn, chain)?;
+    }
+    CONTAINERS.put(txn, id, &ContainerRecord { chain: chain.copied() })?;
+    Ok(())
+}
+
+/// Takes the record away, in the transaction that removes the container. What it returns goes to
+/// [`Storage::discard_container`] after the commit.
+pub fn drop_container(
+    txn: &mut WriteTxn<'_>,
+    id: &str,
+    leases: &Leases,
+) -> Result<Vec<Freed>, StoreError> {
+    let record = CONTAINERS.get(txn, id)?;
+    CONTAINERS.remove(txn, id);
+    match record.and_then(|record| record.chain) {
+        Some(chain) => records::release(txn, &chain, leases),
+        None => Ok(Vec::new()),
+    }
+}
+
+impl Storage {
+    /// Makes the writable layer of a container on top of `chain`, record included.
+    pub fn create_container(&self, id: &str, chain: Option<&Digest>) -> Result<(), StorageError> {
+        self.prepare_container(id, chain)?;
+        let (id, chain) = (id.to_owned(), chain.copied());
+        self.store().write(move |txn| add_container(txn, &id, chain.as_ref()))
+    }
+
+    /// Makes the directories of a container. The root is like that of the image's top layer.
+    pub fn prepare_container(&self, id: &str, chain: Option<&Digest>) -> Result<(), StorageError> {
+        check_id(id)?;
+        let place = self.path().join("containers").join(id);
+        let failed = |attempt| StorageError::file(attempt, place.clone());
+        let private = Mode::from_raw_mode(0o700);
+        mkdirat(self.root(), format!("containers/{id}"), private).map_err(failed("create"))?;
+        let dir = self.open_container(id)?;
+        mkdirat(&dir, "work", private).map_err(failed("create"))?;
+        mkdirat(&dir, "upper", private).map_err(failed("create"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let upper = openat(&dir, "upper", flags, Mode::empty()).map_err(failed("open"))?;
+        let (mode, owner) = match chain {
+            Some(chain) => {
+                let top = self.lowers(chain)?.remove(0);
+                let top = RootDir::open(&top).map_err(StorageError::file("open", top))?;
+                let stat = fstat(&top).map_err(failed("read the root of"))?;
+                (stat.st_mode & 0o7777, (stat.st_uid, stat.st_gid))
+            }
+            None => (0o755, (0, 0)),
+        };
+        fchown(&upper, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
+            .map_err(failed("set the owner of"))?;
+        fchmod(&upper, Mode::from_raw_mode(mode)).map_err(failed("set the mode of"))
+    }
+
+    /// The directories to mount. Those that a power cut took are made again, empty.
+    pub fn rootfs(&self, id: &str) -> Result<OverlayDirs, StorageError> {
+        let record = self.container(id)?;
+        let place = self.path().join("containers").join(id);
+        let upper = place.join("upper");
+        match statat(self.root(), format!("containers/{id}/upper"), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => {
+                self.throw_away(&format!("containers/{id}"))?;
+                self.prepare_container(id, record.chain.as_ref())?;
+            }
+            Err(errno) => return Err(StorageError::file("look up", upper)(errno)),
+        }
+        let lower = self.base(record.chain.as_ref())?.into_lowers();
+        Ok(OverlayDirs { lower, upper, work: place.join("work") })
+    }
+
+    /// The image layers a container is on; none for an empty one.
+    pub fn container_chain(&self, id: &str) -> Result<Option<Digest>, StorageError> {
+        Ok(self.container(id)?.chain)
+    }
+
+    /// Removes a container's layer, record included. Quick: the files go later, with the trash.
+    pub fn remove_container(&self, id: &str) -> Result<(), StorageError> {
+        check_id(id)?;
+        let (name, leases) = (id.to_owned(), self.leases().clone());
+        let freed = self.store().write(move |txn| drop_container(txn, &name, &leases))?;
+        self.discard_container(id, &freed)
+    }
+
+    /// Moves what belonged to a removed container to the trash.
+    pub fn discard_container(&self, id: &str, freed: &[Freed]) -> Result<(), StorageError> {
+        check_id(id)?;
+        self.throw_away(&format!("containers/{id}"))?;
+        self.discard(freed)
+    }
+
+    /// Bytes in files of the writable layer, each inode once: Docker's `SizeRw`.
+    pub fn size(&self, id: &str) -> Result<u64, StorageError> {
+        self.container(id)?;
+        let dir = self.open_container(id)?;
+        let upper = dir
+            .open_dir("upper")
+            .map_err(StorageError::file("open", self.path().join("containers").join(id)))?;
+        tree_size(&upper).map_err(StorageError::file("measure", self.path().join(id)))
+    }
+
+    pub(crate) fn open_container(&self, id: &str) -> Result<RootDir, StorageError> {
+        check_id(id)?;
+        let place = format!("containers/{id}");
+        self.root().open_dir(&place).map_err(StorageError::file("open", self.path().join(place)))
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Result<ContainerRecord, StorageError> {
+        let record = self.store().get(CONTAINERS, id)?;
+        record.ok_or_else(|| StorageError::NoContainer { id: id.to_owned() })
+    }
+}
+
+/// An id is a file name here. Callers pass ids of 64 digits; build steps have names of their own.
+fn check_id(id: &str) -> Result<(), StorageError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) {
+        return Err(StorageError::NoContainer { id: id.to_owned() });
+    }
+    Ok(())
+}
+
+/// Sums up a tree that its container may be changing; what vanishes meanwhile is not counted.
+fn tree_size(top: &RootDir) -> rustix::io::Result<u64> {
+    let mut size = 0;
+    let mut seen = HashSet::new();
+    let mut stack = vec![PathBuf::new()];
+    while let Some(path) = stack.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = match top.open_strict(&path, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            other => other?,
+        };
+        for entry in Dir::read_from(&dir)? {
+            let entry = entry?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = match statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                stack.push(path.join(crate::changes::os_name(entry.file_name())));
+            } else if stat.st_nlink == 1 || seen.insert(stat.st_ino) {
+                size += stat.st_size.cast_unsigned();
+            }
+        }
+    }
+    Ok(size)
+}

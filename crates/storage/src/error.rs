@@ -1,0 +1,94 @@
+//! What can go wrong in the store of layers.
+
+use std::path::PathBuf;
+
+use metadata::StoreError;
+use rustix::io::Errno;
+use spec::{Digest, ErrorKind, Kinded};
+
+use crate::tar::TarError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{attempt} {}", path.display())]
+    File {
+        attempt: &'static str,
+        path: PathBuf,
+        #[source]
+        errno: Errno,
+    },
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    #[error("layer entry {path:?}: {reason}")]
+    Refused { path: String, reason: &'static str },
+    #[error("{attempt} {path:?} of a layer")]
+    Entry {
+        attempt: &'static str,
+        path: String,
+        #[source]
+        errno: Errno,
+    },
+    #[error("layer is compressed with {format}, which is not supported: use gzip or zstd")]
+    Compression { format: &'static str },
+    #[error("layer is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("layer has more than {limit} entries")]
+    TooMany { limit: u64 },
+    #[error("layer expands more than {ratio} times: refused as a decompression bomb")]
+    Bomb { ratio: u64 },
+    #[error("expected layer {expected}, got {actual}")]
+    WrongLayer { expected: Digest, actual: Digest },
+    #[error("layer {chain} does not exist")]
+    NoLayer { chain: Digest },
+    #[error("data of layer {chain} is damaged: {reason}")]
+    DataLoss { chain: Digest, reason: String },
+    #[error("blob {digest} does not exist")]
+    NoBlob { digest: Digest },
+    #[error("blob {digest} is damaged")]
+    BlobDamaged { digest: Digest },
+    #[error("container {id} has no storage")]
+    NoContainer { id: String },
+    #[error("write the archive")]
+    Output {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("a worker thread of the unpacker panicked")]
+    Panicked,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl StorageError {
+    pub(crate) fn file(
+        attempt: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(Errno) -> Self {
+        let path = path.into();
+        move |errno| Self::File { attempt, path, errno }
+    }
+}
+
+impl Kinded for StorageError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Tar(_)
+            | Self::Refused { .. }
+            | Self::Compression { .. }
+            | Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::Bomb { .. }
+            | Self::WrongLayer { .. } => ErrorKind::InvalidArgument,
+            Self::NoLayer { .. } | Self::NoBlob { .. } | Self::NoContainer { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Store(error) => error.kind(),
+            Self::File { .. }
+            | Self::Entry { .. }
+            | Self::DataLoss { .. }
+            | Self::BlobDamaged { .. }
+            | Self::Output { .. }
+            | Self::Panicked => ErrorKind::Internal,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Archives to order, stores in temporary directories, and trees as text.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use metadata::Store;
+use storage::tar::write::{Writer, plain};
+use storage::tar::{Entry, Kind};
+use storage::{Layer, Limits, Storage, StorageError};
+
+/// A tar being put together.
+#[derive(Default)]
+pub(crate) struct Tar(Vec<u8>);
+
+impl Tar {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn entry(mut self, entry: &Entry, data: &[u8]) -> Self {
+        let mut writer = Writer::new(&mut self.0);
+        writer.header(entry).unwrap();
+        writer.output.extend_from_slice(data);
+        writer.pad(data.len() as u64).unwrap();
+        self
+    }
+
+    pub(crate) fn file(self, path: &str, data: &str) -> Self {
+        let entry = plain(path, Kind::File, 0o644, 1, data.len() as u64);
+        self.entry(&entry, data.as_bytes())
+    }
+
+    pub(crate) fn dir(self, path: &str) -> Self {
+        self.entry(&plain(path, Kind::Directory, 0o755, 1, 0), b"")
+    }
+
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
+        self.link(Kind::Symlink, path, target)
+    }
+
+    pub(crate) fn hard_link(self, path: &str, target: &str) -> Self {
+        self.link(Kind::HardLink, path, target)
+    }
+
+    pub(crate) fn link(self, kind: Kind, path: &str, target: &str) -> Self {
+        let mut entry = plain(path, kind, 0o777, 1, 0);
+        entry.link = target.as_bytes().to_vec();
+        self.entry(&entry, b"")
+    }
+
+    pub(crate) fn device(self, kind: Kind, path: &str, device: (u32, u32)) -> Self {
+        let mut entry = plain(path, kind, 0o600, 1, 0);
+        entry.device = device;
+        self.entry(&entry, b"")
+    }
+
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn end(mut self) -> Vec<u8> {
+        Writer::new(&mut self.0).finish().unwrap();
+        self.0
+    }
+}
+
+/// A store of its own, gone with the value.
+pub(crate) struct Lab {
+    pub(crate) storage: Storage,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path());
+        Self { storage, dir }
+    }
+
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("metadata.redb")).unwrap();
+        let unpacker = Box::new(storage::InProcess);
+        let root = dir.path().join("storage");
+        let storage = Storage::open_with(root, store, unpacker, limits).unwrap();
+        Self { storage, dir }
+    }
+
+    /// Closes the store as a crash would and opens it again.
+    pub(crate) fn reopen(self) -> Self {
+        let Self { storage, dir } = self;
+        drop(storage);
+        let storage = open(dir.path());
+        Self { storage, dir }
+    }
+
+    /// Applies a layer that stays, since a container is put on it.
+    pub(crate) fn apply(&self, parent: Option<&Layer>, tar: &[u8]) -> Result<Layer, StorageError> {
+        let mut lease = self.storage.lease();
+        let parent = parent.map(|layer| layer.chain_id);
+        let mut stream = tar;
+        let layer = self.storage.apply_layer(&mut lease, parent.as_ref(), &mut stream, None)?;
+        let chain = layer.chain_id;
+        self.storage.store().write(move |txn| storage::hold(txn, &chain)).unwrap();
+        Ok(layer)
+    }
+
+    pub(crate) fn diff(&self, layer: &Layer) -> PathBuf {
+        self.dir.path().join("storage/layers").join(layer.chain_id.hex()).join("diff")
+    }
+
+    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.dir.path().join("storage").join(directory))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Applies a layer and shows its tree, or the error; whatever happened, the ingest directory
+    /// must be empty and the canary beside the store untouched.
+    pub(crate) fn show(&self, tar: &[u8]) -> Vec<String> {
+        let canary = self.dir.path().join("canary");
+        fs::write(&canary, "alive").unwrap();
+        let outcome = self.apply(None, tar);
+        assert_eq!(fs::read_to_string(&canary).unwrap(), "alive");
+        assert_eq!(self.names("ingest"), [""; 0]);
+        match outcome {
+            Ok(layer) => {
+                let mut back = Vec::new();
+                self.storage.write_tar(&layer.chain_id, &mut back).unwrap();
+                assert_eq!(storage::sha256(&back), layer.diff_id);
+                tree(&self.diff(&layer))
+            }
+            Err(error) => vec![full(&error)],
+        }
+    }
+}
+
+pub(crate) fn open(dir: &Path) -> Storage {
+    let store = Store::open(dir.join("metadata.redb")).unwrap();
+    Storage::open(dir.join("storage"), store).unwrap()
+}
+
+/// An error with its causes.
+pub(crate) fn full(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", full(source)),
+        None => error.to_string(),
+    }
+}
+
+/// One line per path: type, mode, name, and what it holds.
+pub(crate) fn tree(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    walk(root, Path::new(""), &mut lines);
+    lines
+}
+
+fn walk(root: &Path, at: &Path, lines: &mut Vec<String>) {
+    let mut names: Vec<_> =
+        fs::read_dir(root.join(at)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    for name in names {
+        let path = at.join(&name);
+        let full = root.join(&path);
+        let metadata = fs::symlink_metadata(&full).unwrap();
+        let kind = metadata.file_type();
+        let mode = metadata.permissions().mode() & 0o7777;
+        let shown = path.display();
+        lines.push(if kind.is_dir() {
+            let mark = if is_opaque(&full) { " opaque" } else { "" };
+            format!("d {mode:o} {shown}{mark}")
+        } else if kind.is_symlink() {
+            format!("l {shown} -> {}", fs::read_link(&full).unwrap().display())
+        } else if kind.is_char_device() && metadata.rdev() == 0 {
+            format!("w {shown}")
+        } else if kind.is_file() {
+            let text = fs::read(&full).unwrap();
+            format!("f {mode:o} {shown} {:?}", String::from_utf8_lossy(&text))
+        } else {
+            format!("n {mode:o} {shown} {:x}", metadata.rdev())
+        });
+        if kind.is_dir() {
+            walk(root, &path, lines);
+        }
+    }
+}
+
+fn is_opaque(path: &Path) -> bool {
+    let mut value = [0u8; 8];
+    rustix::fs::getxattr(path, "trusted.overlay.opaque", &mut value).is_ok()
+}

@@ -1,1 +1,37 @@
+//! Networks of containers: bridges, addresses, firewall, and the files that name hosts.
 //!
+//! Synchronous; every kernel change is a netlink message (no `ip`, `nft` or `iptables` program).
+//! What the kernel holds for a daemon whose bridge is `boxship0`:
+//!
+//! ```text
+//! link boxship0                 alias "boxship:boxship0", a fixed MAC, the gateway's address
+//! link veth<7 hex>              alias "boxship:boxship0:<container id>", port of the bridge;
+//!                               made by `runtime::interfaces::plug`, dies with the container
+//! table inet   boxship_boxship0 what is routed: masquerade, who may reach containers
+//! table bridge boxship_boxship0 what is bridged: nobody speaks with another's address
+//! ```
+//!
+//! Another daemon, or another firewall tool, has other names; nothing else is ever touched.
+//! Memory is the truth about addresses: it is rebuilt at start from the endpoints of running
+//! containers ([`Networks::reconcile`]). Only the networks' ids are on disk.
+//!
+//! Start reading at [`Networks`]. [`firewall`] draws the rules, [`ipam`] hands out addresses,
+//! [`files`] writes `resolv.conf`, `hosts` and `hostname`.
+//!
+//! To add a network driver: a plan of links and rules beside [`bridge`], and its name in
+//! `networks`; nothing else knows drivers.
+
+pub mod bridge;
+pub mod config;
+mod error;
+pub mod files;
+pub mod firewall;
+pub mod ipam;
+mod networks;
+pub mod nft;
+pub mod subnet;
+
+pub use config::{AddressPool, NetworkConfig};
+pub use error::NetworkError;
+pub use networks::{Endpoint, EndpointRequest, EndpointSummary, NetworkInfo, Networks};
+pub use subnet::Subnet;

@@ -65,7 +65,26 @@ pub fn create_link(
     name: &str,
     fill: impl FnOnce(&mut Attributes<'_>),
 ) {
-    let header = link_header(0, UP, UP);
+    new_link(batch, step, name, link_header(0, UP, UP), fill);
+}
+
+/// Makes a link that stays down until [`set_up`].
+pub fn create_link_down(
+    batch: &mut Batch,
+    step: &'static str,
+    name: &str,
+    fill: impl FnOnce(&mut Attributes<'_>),
+) {
+    new_link(batch, step, name, link_header(0, 0, 0), fill);
+}
+
+fn new_link(
+    batch: &mut Batch,
+    step: &'static str,
+    name: &str,
+    header: [u8; 16],
+    fill: impl FnOnce(&mut Attributes<'_>),
+) {
     batch.message(step, NEW_LINK, CREATE | EXCLUSIVE, &header, |link| {
         link.text(IFLA_IFNAME, name);
         fill(link);
@@ -139,9 +158,27 @@ fn address_header(index: u32, ip: IpAddr, prefix: u8) -> [u8; 8] {
 
 /// Adds a default route through `gateway` on link `index`.
 pub fn add_default_route(batch: &mut Batch, step: &'static str, index: u32, gateway: IpAddr) {
+    let everything = match gateway {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    add_route(batch, step, index, (everything, 0), gateway);
+}
+
+/// Adds a route to a subnet through `gateway` on link `index`.
+pub fn add_route(
+    batch: &mut Batch,
+    step: &'static str,
+    index: u32,
+    (destination, prefix): (IpAddr, u8),
+    gateway: IpAddr,
+) {
     let family = if gateway.is_ipv4() { INET } else { INET6 };
-    let header = [family, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
+    let header = [family, prefix, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
     batch.message(step, NEW_ROUTE, CREATE | EXCLUSIVE, &header, |route| {
+        if prefix > 0 {
+            route.bytes(RTA_DST, &octets(destination));
+        }
         route.bytes(RTA_GATEWAY, &octets(gateway));
         route.u32(RTA_OIF, index);
     });

@@ -1,0 +1,226 @@
+//! The bridge of a network: made or adopted, addressed, and kept from acting on its own.
+//!
+//! A bridge has a fixed MAC from birth. Otherwise it takes the lowest of its ports', and each time
+//! that changes the host and all containers must find each other again.
+//!
+//! Order when one is made: link, settings, addresses, up. A crash in between leaves a bridge with
+//! our alias, which the next start completes.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use rustix::io::Errno;
+use sys::netlink::route::{self, Link};
+use sys::netlink::{Batch, Socket};
+
+use crate::config::{NetworkConfig, default_pools, pick_subnet};
+use crate::error::NetworkError;
+use crate::subnet::Subnet;
+
+/// A bridge that is there and up.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    pub name: String,
+    pub index: u32,
+    pub mac: [u8; 6],
+    /// The bridge's address and its subnet's length.
+    pub ipv4: Subnet,
+    pub ipv6: Option<Subnet>,
+}
+
+/// The alias of links that belong to the daemon with this bridge.
+pub fn alias(bridge: &str, owner: &str) -> String {
+    format!("boxship:{bridge}:{owner}")
+}
+
+/// Returns the owner's name when `alias` is of the daemon with this bridge.
+pub fn owner<'a>(bridge: &str, alias: &'a str) -> Option<&'a str> {
+    alias.strip_prefix("boxship:")?.strip_prefix(bridge)?.strip_prefix(':')
+}
+
+/// The owner's name of the bridge itself.
+const SELF: &str = "bridge";
+
+/// Makes or completes the bridge called `name`.
+pub fn set_up(
+    name: &str,
+    config: &NetworkConfig,
+    socket: &mut Socket,
+) -> Result<Bridge, NetworkError> {
+    let link = match find(name, socket)? {
+        Some(link) => link,
+        None => {
+            make(name, config, socket)?;
+            find(name, socket)?.ok_or(NetworkError::NoBridge)?
+        }
+    };
+    let ipv4 = choose_ipv4(&link, config, socket)?;
+    let ipv6 = config.fixed_cidr_v6.map(|subnet| gateway_of(subnet));
+    restrain(name, ipv6.is_some())?;
+    let mut batch = Batch::new();
+    for stale in stale_addresses(&link, name, ipv4, socket)? {
+        let (ip, prefix) = (stale.ip(), stale.prefix());
+        route::delete_address(&mut batch, "remove address", link.index, ip, prefix);
+    }
+    for address in std::iter::once(ipv4).chain(ipv6) {
+        let (ip, prefix) = (address.ip(), address.prefix());
+        route::add_address(&mut batch, "add address", link.index, ip, prefix);
+    }
+    route::set_up(&mut batch, "bring up", link.index);
+    socket.transact(&mut batch).map_err(NetworkError::kernel(name))?;
+    let mac = link.mac.unwrap_or_default();
+    Ok(Bridge { name: name.to_owned(), index: link.index, mac, ipv4, ipv6 })
+}
+
+fn find(name: &str, socket: &mut Socket) -> Result<Option<Link>, NetworkError> {
+    let links = route::links(socket).map_err(NetworkError::kernel(name))?;
+    Ok(links.into_iter().find(|link| link.name == name))
+}
+
+fn make(name: &str, config: &NetworkConfig, socket: &mut Socket) -> Result<(), NetworkError> {
+    let mut batch = Batch::new();
+    let mac = random_mac();
+    route::create_link_down(&mut batch, "make bridge", name, |link| {
+        link.bytes(route::IFLA_ADDRESS, &mac);
+        link.u32(route::IFLA_MTU, config.mtu);
+        link.nested(route::IFLA_LINKINFO, |info| info.text(route::IFLA_INFO_KIND, "bridge"));
+    });
+    route::change_link(&mut batch, "mark bridge", name, |link| {
+        link.bytes(route::IFLA_IFALIAS, alias(name, SELF).as_bytes());
+    });
+    match socket.transact(&mut batch) {
+        Err(error) if error.errno == Errno::EXIST => Ok(()),
+        other => other.map_err(NetworkError::kernel(name)),
+    }
+}
+
+/// A random address that no manufacturer owns, for one host.
+pub fn random_mac() -> [u8; 6] {
+    let mut mac = sys::random::bytes::<6>();
+    mac[0] = (mac[0] & 0xfc) | 0x02;
+    mac
+}
+
+/// `--bip`, else what the bridge has already, else the first pool that overlaps nothing.
+fn choose_ipv4(
+    link: &Link,
+    config: &NetworkConfig,
+    socket: &mut Socket,
+) -> Result<Subnet, NetworkError> {
+    if let Some(bip) = config.bip {
+        return Ok(bip);
+    }
+    let addresses = route::addresses(socket).map_err(NetworkError::kernel(&link.name))?;
+    let own = addresses.iter().find(|address| address.index == link.index && address.ip.is_ipv4());
+    if let Some(subnet) = own.and_then(|own| Subnet::new(own.ip, own.prefix)) {
+        return Ok(subnet);
+    }
+    let routes = route::routes(socket).map_err(NetworkError::kernel(&link.name))?;
+    let connected = addresses.iter().map(|address| (address.ip, address.prefix));
+    let routed = routes.iter().map(|route| (route.destination, route.prefix));
+    let servers = config.host_nameservers.iter().map(|ip| (*ip, 32));
+    let used: Vec<_> = connected
+        .chain(routed)
+        // A default route leads everywhere and takes nothing.
+        .filter(|(_, prefix)| *prefix > 0)
+        .chain(servers)
+        .filter_map(|(ip, prefix)| Subnet::new(ip, prefix))
+        .collect();
+    let picked = if config.default_address_pools.is_empty() {
+        pick_subnet(&default_pools(), &used)
+    } else {
+        pick_subnet(&config.default_address_pools, &used)
+    };
+    picked.map(|subnet| gateway_of(subnet)).ok_or(NetworkError::PoolsExhausted)
+}
+
+/// The bridge's address in a subnet that was given without one: the first host's.
+fn gateway_of(subnet: Subnet) -> Subnet {
+    Subnet::new(subnet.at(1), subnet.prefix()).expect("same prefix, same family")
+}
+
+/// Other IPv4 addresses of a bridge that is ours, as after a change of `--bip`.
+fn stale_addresses(
+    link: &Link,
+    name: &str,
+    keep: Subnet,
+    socket: &mut Socket,
+) -> Result<Vec<Subnet>, NetworkError> {
+    let ours = link.alias.as_deref().and_then(|alias| owner(name, alias)) == Some(SELF);
+    if !ours {
+        return Ok(Vec::new());
+    }
+    let addresses = route::addresses(socket).map_err(NetworkError::kernel(name))?;
+    Ok(addresses
+        .into_iter()
+        .filter(|address| address.index == link.index && address.ip.is_ipv4())
+        .filter_map(|address| Subnet::new(address.ip, address.prefix))
+        .filter(|address| *address != keep)
+        .collect())
+}
+
+/// The bridge takes no address from routers it hears; without IPv6 it has no link-local one either.
+fn restrain(name: &str, ipv6: bool) -> Result<(), NetworkError> {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        return Ok(());
+    }
+    let settings: &[(&str, &str)] = if ipv6 {
+        &[("disable_ipv6", "0"), ("accept_ra", "0"), ("autoconf", "0")]
+    } else {
+        &[("disable_ipv6", "1"), ("accept_ra", "0")]
+    };
+    settings
+        .iter()
+        .try_for_each(|(key, value)| write_setting(&format!("ipv6/conf/{name}/{key}"), value))
+}
+
+/// Writes `/proc/sys/net/<key>`, which is that of the calling thread's namespace.
+pub(crate) fn write_setting(key: &str, value: &str) -> Result<(), NetworkError> {
+    let path = format!("/proc/sys/net/{key}");
+    std::fs::write(&path, value).map_err(|source| NetworkError::Setting { path, source })
+}
+
+/// Reads a number from `/proc/sys/net/<key>`; none when there is no such setting.
+pub(crate) fn read_setting(key: &str) -> Option<i64> {
+    std::fs::read_to_string(format!("/proc/sys/net/{key}")).ok()?.trim().parse().ok()
+}
+
+/// Returns the links that lead out of this host: physical ones, and those with a gateway.
+pub fn uplinks(socket: &mut Socket) -> Result<Vec<String>, NetworkError> {
+    let links = route::links(socket).map_err(NetworkError::kernel("uplinks"))?;
+    let routes = route::routes(socket).map_err(NetworkError::kernel("uplinks"))?;
+    let has_gateway =
+        |index| routes.iter().any(|route| route.link == Some(index) && route.gateway.is_some());
+    Ok(links
+        .into_iter()
+        .filter(|link| link.index != route::LOOPBACK)
+        .filter(|link| link.kind.is_empty() || has_gateway(link.index))
+        .map(|link| link.name)
+        .collect())
+}
+
+/// The gateway that containers are told: the configured one, else the bridge.
+pub fn gateways(bridge: &Bridge, config: &NetworkConfig) -> (IpAddr, Option<IpAddr>) {
+    let ipv4 = config.default_gateway.map_or(bridge.ipv4.ip(), IpAddr::V4);
+    let ipv6 = bridge.ipv6.map(|own| config.default_gateway_v6.map_or(own.ip(), IpAddr::V6));
+    (ipv4, ipv6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_tell_daemons_apart() {
+        assert_eq!(owner("boxship0", &alias("boxship0", "0a")), Some("0a"));
+        assert_eq!(owner("boxship0", &alias("boxship00", "0a")), None);
+        assert_eq!(owner("boxship0", "somebody's"), None);
+    }
+
+    #[test]
+    fn random_macs_are_unicast_and_local() {
+        for _ in 0..32 {
+            assert_eq!(random_mac()[0] & 3, 2);
+        }
+    }
+}

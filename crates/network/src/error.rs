@@ -1,0 +1,83 @@
+//! What can go wrong, in Docker's words where clients see them.
+
+use std::net::IpAddr;
+
+use spec::{ErrorKind, Id, Kinded};
+use sys::netlink::NetlinkError;
+
+use crate::subnet::Subnet;
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("{object}: {source}: {}", source.errno)]
+    Kernel { object: String, source: NetlinkError },
+    #[error("write {path}")]
+    Setting { path: String, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] metadata::StoreError),
+    #[error("network {name} not found")]
+    NotFound { name: String },
+    #[error("operation is not permitted on predefined {name} network ")]
+    Predefined { name: String },
+    #[error("network with name {name} already exists")]
+    Exists { name: String },
+    #[error("user-defined networks are not supported yet (network {name:?}, driver {driver:?})")]
+    UserNetwork { name: String, driver: String },
+    #[error("invalid subnet {text:?}")]
+    InvalidSubnet { text: String },
+    #[error("the default bridge is disabled (--bridge=none)")]
+    NoBridge,
+    #[error(
+        "all predefined address pools have been fully subnetted; \
+         the default bridge needs a free one (--bip, --default-address-pool)"
+    )]
+    PoolsExhausted,
+    #[error("no available IPv{family} addresses on this network's address pools: {name}")]
+    AddressesExhausted { name: String, family: u8 },
+    #[error("Address already in use")]
+    AddressInUse { ip: IpAddr },
+    #[error("invalid address {ip}: It does not belong to any of this network's subnets")]
+    AddressOutside { ip: IpAddr },
+    #[error(
+        "invalid endpoint settings:\n\
+         user specified IP address is supported on user defined networks only"
+    )]
+    AddressOnDefault,
+    #[error("fixed address range {range} is not part of the bridge's network {subnet}")]
+    RangeOutside { range: Subnet, subnet: Subnet },
+    #[error("endpoint of container {container} already exists in network {network}")]
+    EndpointExists { container: Id, network: String },
+    #[error("no free name for a network interface")]
+    NoInterfaceName,
+}
+
+impl NetworkError {
+    /// For `map_err`: names what the refused message was about.
+    pub(crate) fn kernel(object: &str) -> impl FnOnce(NetlinkError) -> Self {
+        move |source| Self::Kernel { object: object.to_owned(), source }
+    }
+}
+
+impl Kinded for NetworkError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Kernel { .. }
+            | Self::Setting { .. }
+            | Self::NoInterfaceName
+            | Self::PoolsExhausted
+            | Self::AddressesExhausted { .. } => ErrorKind::Internal,
+            Self::Store(error) => error.kind(),
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Predefined { .. } | Self::AddressInUse { .. } | Self::EndpointExists { .. } => {
+                ErrorKind::Forbidden
+            }
+            Self::Exists { .. } => ErrorKind::Conflict,
+            Self::UserNetwork { .. } => ErrorKind::NotImplemented,
+            Self::NoBridge
+            | Self::InvalidSubnet { .. }
+            | Self::AddressOutside { .. }
+            | Self::AddressOnDefault
+            | Self::RangeOutside { .. } => ErrorKind::InvalidArgument,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Networks for real: every test is a host of its own, in network namespaces that it makes.
+//! Needs root; touches no namespace but its own, and leaves nothing behind.
+
+mod containers;
+mod daemon;
+mod spoofing;
+mod world;

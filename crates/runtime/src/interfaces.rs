@@ -118,6 +118,8 @@ fn configure_both(
     let in_container = |error: NetlinkError| failure(name, &error);
     let index = inside.link_index(name).map_err(in_container)?;
     inside.transact(&mut bring_up(interface, index)).map_err(in_container)?;
+    // IPv6 inside begins when the link is seen to work.
+    route::settle(&mut inside, name).map_err(in_container)?;
     // The bridge has its own carrier, which comes with its first port.
     for link in [&interface.host_name, &interface.bridge] {
         route::settle(host, link).map_err(|error| failure(link, &error))?;

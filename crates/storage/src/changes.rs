@@ -3,7 +3,8 @@
 //! The upper directory of an overlay has exactly the changes; whether a path is new or changed is
 //! told by looking it up in the layers below, with their whiteouts.
 
-use std::ffi::{CStr, OsStr};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -56,55 +57,62 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Walks one directory of the upper; `fresh` when nothing below it shows through. Says
-    /// whether anything in it was added or deleted.
+    /// whether there was any change in it.
     fn directory(&mut self, path: &Path, fresh: bool) -> Result<bool> {
         let mut touched = false;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let dir = match self.upper.open_strict(path, flags, Mode::empty()) {
-            // A running container may have removed it since.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
-            other => other?,
-        };
-        for entry in Dir::read_from(&dir)? {
-            let entry = entry?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let stat = match statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                other => other?,
-            };
-            let path = path.join(os_name(entry.file_name()));
-            touched |= self.entry(&path, &stat, fresh)?;
+        for (name, stat) in list(self.upper, path)? {
+            touched |= self.entry(&path.join(name), &stat, fresh)?;
         }
         Ok(touched)
     }
 
     fn entry(&mut self, path: &Path, stat: &Stat, fresh: bool) -> Result<bool> {
         let below = if fresh { None } else { lookup(self.lowers, path)? };
-        if is_whiteout(stat) {
+        let kind = match &below {
+            Some(_) if is_whiteout(stat) => ChangeKind::Deleted,
             // Without anything below there is nothing to be seen missing.
-            if below.is_some() {
-                self.push(path, ChangeKind::Deleted);
+            None if is_whiteout(stat) => return Ok(false),
+            Some(_) => ChangeKind::Modified,
+            None => ChangeKind::Added,
+        };
+        let mut touched = false;
+        if is_directory(stat) {
+            let covers = below.as_ref().is_some_and(is_directory);
+            let opaque = self.is_opaque(path)?;
+            touched = self.directory(path, !covers || opaque)?;
+            if covers && opaque {
+                touched |= self.missing(path)?;
             }
-            return Ok(below.is_some());
         }
-        let kind = if below.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
-        if !is_directory(stat) {
-            self.push(path, kind);
-            return Ok(kind == ChangeKind::Added);
+        // A path is in the upper as soon as something in it is, or when it was opened for
+        // writing; that alone is no change.
+        if touched || !below.is_some_and(|below| is_same(stat, &below)) {
+            self.changes.push(Change { path: Path::new("/").join(path), kind });
+            return Ok(true);
         }
-        let replaced = below.as_ref().is_some_and(|below| !is_directory(below));
-        let opaque = self.is_opaque(path)?;
-        let touched = self.directory(path, fresh || below.is_none() || replaced || opaque)?;
-        // A directory is in the upper as soon as something in it is; that alone is no change.
-        let same = below.as_ref().is_some_and(|below| {
-            !opaque && is_directory(below) && same_directory(stat, below) && !touched
-        });
-        if !same {
-            self.push(path, kind);
+        Ok(false)
+    }
+
+    /// What an opaque directory hides and does not have itself.
+    fn missing(&mut self, path: &Path) -> Result<bool> {
+        let mut names = BTreeSet::new();
+        for lower in self.lowers {
+            names.extend(list(lower, path)?.into_iter().map(|(name, _)| name));
         }
-        Ok(kind == ChangeKind::Added)
+        for (name, stat) in list(self.upper, path)? {
+            if !is_whiteout(&stat) {
+                names.remove(&name);
+            }
+        }
+        let mut found = false;
+        for path in names.into_iter().map(|name| path.join(name)) {
+            if lookup(self.lowers, &path)?.is_some() {
+                let path = Path::new("/").join(path);
+                self.changes.push(Change { path, kind: ChangeKind::Deleted });
+                found = true;
+            }
+        }
+        Ok(found)
     }
 
     fn is_opaque(&self, path: &Path) -> Result<bool> {
@@ -115,10 +123,28 @@ impl Walk<'_> {
         };
         is_opaque(&dir)
     }
+}
 
-    fn push(&mut self, path: &Path, kind: ChangeKind) {
-        self.changes.push(Change { path: Path::new("/").join(path), kind });
+/// The entries of a directory. One that is gone is empty: a running container may be at work.
+fn list(root: &RootDir, path: &Path) -> Result<Vec<(OsString, Stat)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let dir = match root.open_strict(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(&dir)? {
+        let entry = entry?;
+        let name = os_name(entry.file_name());
+        if name == "." || name == ".." {
+            continue;
+        }
+        match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {}
+            stat => entries.push((name.to_owned(), stat?)),
+        }
     }
+    Ok(entries)
 }
 
 /// Finds a path in the merged layers: the topmost that has it wins, unless a whiteout or an
@@ -166,7 +192,7 @@ fn look_in(lower: &RootDir, path: &Path) -> Result<Found> {
     Ok(Found::Nothing)
 }
 
-fn is_opaque(dir: impl std::os::fd::AsFd) -> Result<bool> {
+pub(crate) fn is_opaque(dir: impl std::os::fd::AsFd) -> Result<bool> {
     let mut value = [0u8; 1];
     match fgetxattr(dir, "trusted.overlay.opaque", &mut value) {
         Ok(length) => Ok(length == 1 && value[0] == b'y'),
@@ -175,11 +201,12 @@ fn is_opaque(dir: impl std::os::fd::AsFd) -> Result<bool> {
     }
 }
 
-fn same_directory(one: &Stat, other: &Stat) -> bool {
+/// What Docker compares; the content of a file is told by its time and size.
+fn is_same(one: &Stat, other: &Stat) -> bool {
     one.st_mode == other.st_mode
-        && one.st_uid == other.st_uid
-        && one.st_gid == other.st_gid
+        && (one.st_uid, one.st_gid, one.st_rdev) == (other.st_uid, other.st_gid, other.st_rdev)
         && (one.st_mtime, one.st_mtime_nsec) == (other.st_mtime, other.st_mtime_nsec)
+        && (is_directory(one) || one.st_size == other.st_size)
 }
 
 pub(crate) fn os_name(name: &CStr) -> &OsStr {

@@ -27,6 +27,7 @@ mod containers;
 mod content;
 mod decode;
 mod error;
+mod export;
 mod names;
 mod recipe;
 mod records;

@@ -315,6 +315,7 @@ fn changes_are_those_docker_diff_shows() {
         .dir("gone/deep")
         .file("gone/deep/y", "y")
         .file("swap", "s")
+        .file("opened", "o")
         .dir("again")
         .file("again/old", "o");
     let layer = lab.apply(None, &bottom.end()).unwrap();
@@ -350,6 +351,8 @@ fn changes_are_those_docker_diff_shows() {
             fs::remove_dir_all(merged.join("again")).unwrap();
             fs::create_dir(merged.join("again")).unwrap();
             fs::create_dir_all(merged.join("fresh/dir")).unwrap();
+            // Copied up, not changed.
+            drop(fs::File::options().append(true).open(merged.join("opened")).unwrap());
             rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::empty()).unwrap();
         });
     });
@@ -371,6 +374,7 @@ fn changes_are_those_docker_diff_shows() {
         shown,
         [
             "C /again",
+            "D /again/old",
             "C /etc",
             "D /etc/group",
             "A /etc/new",
@@ -380,6 +384,8 @@ fn changes_are_those_docker_diff_shows() {
             "D /gone",
             "C /swap",
             "A /swap/in",
+            "C /var",
+            "C /var/lib",
             "C /var/lib/x",
         ]
     );

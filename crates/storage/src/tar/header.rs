@@ -84,7 +84,8 @@ impl Header {
 
     /// Old GNU sparse: the file's length, and whether more blocks of the map follow.
     pub(super) fn sparse_size(&self) -> Result<(u64, bool), Refusal> {
-        let size = u64::try_from(number(&self.0[483..495])?).map_err(|_| "negative size")?;
+        let size =
+            u64::try_from(number(&self.0[483..495])?).map_err(|_negative| "negative size")?;
         Ok((size, self.0[482] != 0))
     }
 

@@ -130,7 +130,7 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
         return None;
     }
     let whole: i64 = seconds.parse().ok()?;
-    let nanos: u32 = format!("{:0<9.9}", fraction).parse().ok()?;
+    let nanos: u32 = format!("{fraction:0<9.9}").parse().ok()?;
     if seconds.starts_with('-') && nanos > 0 {
         return Some((whole.checked_sub(1)?, 1_000_000_000 - nanos));
     }

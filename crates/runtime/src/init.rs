@@ -1,12 +1,47 @@
 //! From a spec to a running program: clone, namespaces, mounts, identity, exec.
+//!
+//! ```text
+//! supervisor                     child (born in its namespaces and cgroup)
+//! spawn_container ── clone3 ──►  quarantine: close descriptors, not dumpable, dies with parent
+//!   writes state                 standard::stage      generic: /proc, /dev, /sys as detached mounts
+//!   plugs network                container::assemble  this spec: root, mounts, masks, pivot
+//! release ──────────────────►    sysctls, identity, exec
+//! ```
+//!
+//! The line between `stage` and `assemble` is where a pool of parked inits will be cut.
+//! A process that enters a pid namespace other processes already live in (`exec`, `--pid
+//! container:`) is visible there only from its last step on: everything before is done by a helper
+//! outside, which then makes the final process as its own sibling, with the capabilities that it
+//! is to have and no descriptor but its stdio (CVE-2016-9962, CVE-2024-21626).
+
+mod binary;
+mod cgroupfs;
+mod channel;
+mod console;
+mod container;
+mod exec;
+mod hardening;
+mod identity;
+mod mounts;
+mod options;
+mod program;
+mod rootfs;
+mod spawn;
+mod standard;
+mod step;
+mod targets;
+mod user;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Cgroup;
+pub use self::binary::protect_own_binary;
+pub use self::spawn::{spawn_container, spawn_exec};
+use self::step::Step;
 use crate::protocol::Failure;
-use crate::spec::{ContainerSpec, ExecSpec};
 
 /// The program's descriptors 0, 1 and 2, opened by the supervisor.
 #[derive(Debug)]
@@ -20,26 +55,31 @@ pub enum Stdio {
 /// A process that was cloned and has not executed its program yet.
 #[derive(Debug)]
 pub struct Pending {
-    /// Pid in the supervisor's pid namespace; the supervisor is the parent. For an exec it is
-    /// known only when [`Report::Pid`] has come.
+    /// Pid in the supervisor's pid namespace; the supervisor is the parent. For an exec, and for
+    /// a container that joins another one's pid namespace, it is known only when [`Report::Pid`]
+    /// has come.
     pub pid: Option<u32>,
     pub pidfd: Option<OwnedFd>,
     /// Non-blocking SEQPACKET socket, readable for epoll: one [`Report`] a packet; end of file
     /// without [`Report::Failed`] means that the program was executed.
     pub reports: OwnedFd,
+    /// A helper that makes the process where it cannot be cloned directly. Reaped when the reports
+    /// end.
+    helper: Option<OwnedFd>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
     /// Carries the pty's master in `SCM_RIGHTS`.
     Console,
-    /// The exec'd process (a child of the supervisor, by `CLONE_PARENT`).
+    /// The final process (a child of the supervisor, by `CLONE_PARENT`).
     Pid(u32),
     Failed(Failure),
 }
 
-/// Descriptors of the namespaces to join instead of making private ones, by the other
-/// container's first process.
+/// Whose namespaces to join instead of making private ones: a pidfd of the other container's
+/// first process in each (a `/proc/<pid>/ns` descriptor does too, except for `ipc`, which brings
+/// the other container's `/dev/shm` along).
 #[derive(Debug, Default)]
 pub struct JoinNamespaces<'a> {
     pub pid: Option<BorrowedFd<'a>>,
@@ -49,38 +89,25 @@ pub struct JoinNamespaces<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Clones the first process of a container into its namespaces and cgroup. It does all that needs
-/// no network, then waits for [`Pending::release`]; it dies if the supervisor does before that.
-pub fn spawn_container(
-    _spec: &ContainerSpec,
-    _join: &JoinNamespaces<'_>,
-    _cgroup: &Cgroup,
-    _stdio: Stdio,
-) -> Result<Pending, Failure> {
-    Err(Failure::NotFound)
-}
-
-/// Clones a process into the namespaces and the cgroup of a running container.
-pub fn spawn_exec(
-    _spec: &ExecSpec,
-    _container: BorrowedFd<'_>,
-    _cgroup: &Cgroup,
-    _stdio: Stdio,
-) -> Result<Pending, Failure> {
-    Err(Failure::NotFound)
-}
-
 impl Pending {
     /// Lets the container's process go on to its program. Call when the network is plugged in and
-    /// the state file is written.
+    /// the state file is written. An exec does not wait for it.
     pub fn release(&self) -> Result<(), Failure> {
-        Err(Failure::NotFound)
+        channel::release(&self.reports)
     }
 
     /// Reads one report; `None` when there is none yet. A console comes with its descriptor.
     pub fn report(&self) -> Result<Option<(ReportOrEnd, Option<OwnedFd>)>, Failure> {
-        let _ = self.reports.as_fd();
-        Err(Failure::NotFound)
+        let report = channel::receive(&self.reports)?;
+        if let (Some((ReportOrEnd::End, _)), Some(helper)) = (&report, &self.helper) {
+            // It closed the socket by exiting, so this does not block. ECHILD: the supervisor's
+            // own reaping was faster.
+            match waitid(WaitId::PidFd(helper.as_fd()), WaitIdOptions::EXITED) {
+                Ok(_) | Err(Errno::CHILD) => {}
+                Err(errno) => return Err(errno).step(|| "reap a helper process".to_owned()),
+            }
+        }
+        Ok(report)
     }
 }
 

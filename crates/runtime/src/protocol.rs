@@ -180,9 +180,10 @@ pub enum Failure {
     NotRunning,
     #[error("containers are running")]
     Busy,
-    /// The program of the container could not be executed. `errno` as execve gave it, or ENOENT
-    /// with `in_path` when no directory of PATH has it.
-    #[error("exec: {program:?}: {}", exec_text(*.errno, *.in_path))]
+    /// The program of the container was not found (ENOENT, exit code 127; `in_path` when no
+    /// directory of PATH has it) or may not be executed (EACCES, EISDIR, exit code 126).
+    /// A file that only execve itself refuses starts and exits with 255, as in Docker.
+    #[error("exec: {program:?}: {}", exec_text(.program, *.errno, *.in_path))]
     Exec { program: String, errno: i32, in_path: bool },
     #[error("chdir to cwd ({path:?}) set in config.json failed: {}", errno_text(*.errno))]
     Cwd { path: String, errno: i32 },
@@ -197,11 +198,13 @@ pub enum Failure {
     System { step: String, errno: i32 },
 }
 
-fn exec_text(errno: i32, in_path: bool) -> String {
-    if in_path && errno == libc::ENOENT {
-        "executable file not found in $PATH".to_owned()
-    } else {
-        errno_text(errno)
+/// Docker's words, by which its users tell 127 from 126.
+fn exec_text(program: &str, errno: i32, in_path: bool) -> String {
+    match errno {
+        libc::ENOENT if in_path => "executable file not found in $PATH".to_owned(),
+        libc::ENOENT => format!("stat {program}: no such file or directory"),
+        libc::EISDIR => "is a directory: permission denied".to_owned(),
+        errno => errno_text(errno),
     }
 }
 

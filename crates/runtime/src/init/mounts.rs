@@ -1,0 +1,189 @@
+//! The user's mounts: volumes, `/etc/hosts`, tmpfs.
+//!
+//! Sources are opened, as detached copies, while the host's mounts still have their propagation;
+//! they are attached later, each to a descriptor found below the container's root.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawMode, fstat, openat};
+use rustix::io::Errno;
+use sys::RootDir;
+use sys::mount::{Change, MountAttrFlags, attach, change, clone_tree, new_filesystem};
+
+use super::cgroupfs::{self, View};
+use super::options::{TmpfsOptions, parse_tmpfs};
+use super::standard;
+use super::step::{Step, invalid};
+use super::targets::{Kind, is_forbidden_proc, open_or_create};
+use crate::protocol::{Failure, errno_text};
+use crate::spec::{Mount, MountSource, Propagation, RecursiveReadonly};
+
+/// One mount with its source opened, if it has one on the host.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    mount: &'a Mount,
+    bind: Option<OwnedFd>,
+}
+
+/// Opens all sources on the host. Call while still in a copy of the host's mount namespace whose
+/// propagation is untouched, or a `shared` volume would not be one.
+pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Opened<'_>>, Failure> {
+    mounts.iter().map(Opened::open).collect()
+}
+
+impl<'a> Opened<'a> {
+    fn open(mount: &'a Mount) -> Result<Self, Failure> {
+        let MountSource::Bind { path, recursive, within, .. } = &mount.source else {
+            return Ok(Self { mount, bind: None });
+        };
+        let source = match within {
+            Some(directory) => RootDir::open(directory)
+                .and_then(|root| root.open_in(path, OFlags::PATH, Mode::empty())),
+            None => openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
+        };
+        let opened = source
+            .and_then(|source| clone_tree(source, *recursive))
+            .and_then(|tree| set_bind_attributes(&tree, mount).map(|()| tree));
+        let bind = opened.map_err(|errno| cannot_mount(mount, errno))?;
+        Ok(Self { mount, bind: Some(bind) })
+    }
+
+    /// Mounts at the target below `root`.
+    pub(super) fn attach(self, root: &RootDir, view: &View) -> Result<(), Failure> {
+        let mount = self.mount;
+        let failed = |errno| cannot_mount(mount, errno);
+        let kind = match &self.bind {
+            Some(tree) if !is_directory(tree).map_err(failed)? => Kind::File,
+            _ => Kind::Directory,
+        };
+        let existing = match &mount.source {
+            MountSource::Tmpfs { .. } => existing_mode(root, &mount.target),
+            _ => None,
+        };
+        let target = self.open_target(root, kind)?;
+        match self.bind {
+            Some(tree) => attach(tree, target).map_err(failed),
+            None => attach_filesystem(mount, target, existing, view),
+        }
+    }
+
+    fn open_target(&self, root: &RootDir, kind: Kind) -> Result<OwnedFd, Failure> {
+        let path = &self.mount.target;
+        let failed = |errno| cannot_mount(self.mount, errno);
+        let target = open_or_create(root, path, kind).map_err(failed)?;
+        if is_forbidden_proc(&target, path).map_err(failed)? {
+            let why = format!("{path:?} cannot be mounted because it is inside /proc");
+            return Err(invalid(format!("{}: {why}", describe(self.mount))));
+        }
+        let is_file = !is_directory(&target).map_err(failed)?;
+        if is_file != (kind == Kind::File) {
+            return Err(failed(Errno::NOTDIR));
+        }
+        Ok(target)
+    }
+}
+
+fn attach_filesystem(
+    mount: &Mount,
+    target: OwnedFd,
+    existing: Option<RawMode>,
+    view: &View,
+) -> Result<(), Failure> {
+    let made = match &mount.source {
+        MountSource::Tmpfs { options } => {
+            let options = parse_tmpfs(options)?;
+            tmpfs(&options, existing).map_err(|errno| cannot_mount(mount, errno))?
+        }
+        MountSource::Cgroup => {
+            let staged = cgroupfs::stage(view, mount.readonly)?;
+            return staged.attach(&target);
+        }
+        MountSource::Mqueue => standard::mqueue()?,
+        MountSource::Proc => standard::proc()?,
+        MountSource::Sysfs => standard::sysfs(mount.readonly)?,
+        MountSource::Devpts => standard::devpts()?,
+        MountSource::Bind { .. } => return Err(cannot_mount(mount, Errno::INVAL)),
+    };
+    if mount.readonly {
+        change(&made, &Change::set(MountAttrFlags::MOUNT_ATTR_RDONLY))
+            .map_err(|errno| cannot_mount(mount, errno))?;
+    }
+    attach(made, target).map_err(|errno| cannot_mount(mount, errno))
+}
+
+/// A tmpfs over a directory of the image looks like that directory unless told otherwise.
+fn tmpfs(options: &TmpfsOptions<'_>, existing: Option<RawMode>) -> Result<OwnedFd, Errno> {
+    let inherited = existing.map(|mode| format!("{mode:o}"));
+    let mut filesystem = options.filesystem.clone();
+    if !filesystem.iter().any(|(key, _)| *key == "mode") {
+        filesystem.extend(inherited.as_deref().map(|mode| ("mode", Some(mode))));
+    }
+    new_filesystem("tmpfs", &filesystem, options.attributes)
+}
+
+fn existing_mode(root: &RootDir, target: &str) -> Option<RawMode> {
+    let found = root.open_in(target, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()?;
+    Some(fstat(found).ok()?.st_mode & 0o7777)
+}
+
+fn set_bind_attributes(tree: &OwnedFd, mount: &Mount) -> Result<(), Errno> {
+    let MountSource::Bind { propagation, .. } = &mount.source else { return Ok(()) };
+    let (propagation, recursive) = kernel_propagation(*propagation);
+    let set = MountAttrFlags::empty();
+    change(tree, &Change { set, propagation: Some(propagation), recursive })?;
+    if !mount.readonly {
+        return Ok(());
+    }
+    let readonly =
+        |recursive| Change { recursive, ..Change::set(MountAttrFlags::MOUNT_ATTR_RDONLY) };
+    match mount.recursive_readonly {
+        RecursiveReadonly::No => change(tree, &readonly(false)),
+        RecursiveReadonly::Force => change(tree, &readonly(true)),
+        RecursiveReadonly::IfPossible => match change(tree, &readonly(true)) {
+            Err(_) => change(tree, &readonly(false)),
+            Ok(()) => Ok(()),
+        },
+    }
+}
+
+fn kernel_propagation(asked: Propagation) -> (sys::mount::Propagation, bool) {
+    use sys::mount::Propagation as Kernel;
+    match asked {
+        Propagation::RPrivate => (Kernel::Private, true),
+        Propagation::Private => (Kernel::Private, false),
+        Propagation::RShared => (Kernel::Shared, true),
+        Propagation::Shared => (Kernel::Shared, false),
+        Propagation::RSlave => (Kernel::Slave, true),
+        Propagation::Slave => (Kernel::Slave, false),
+    }
+}
+
+fn is_directory(file: impl AsFd) -> Result<bool, Errno> {
+    let mode = fstat(file)?.st_mode;
+    Ok(FileType::from_raw_mode(mode) == FileType::Directory)
+}
+
+fn describe(mount: &Mount) -> String {
+    let source = match &mount.source {
+        MountSource::Bind { path, .. } => path.as_path(),
+        MountSource::Tmpfs { .. } => Path::new("tmpfs"),
+        MountSource::Mqueue => Path::new("mqueue"),
+        MountSource::Cgroup => Path::new("cgroup"),
+        MountSource::Proc => Path::new("proc"),
+        MountSource::Sysfs => Path::new("sysfs"),
+        MountSource::Devpts => Path::new("devpts"),
+    };
+    format!("error mounting {source:?} to rootfs at {:?}", mount.target)
+}
+
+fn cannot_mount(mount: &Mount, errno: Errno) -> Failure {
+    invalid(format!("{}: {}", describe(mount), errno_text(errno.raw_os_error())))
+}
+
+/// Binds an open file over a target; for single files of ours such as `/dev/console`.
+pub(super) fn bind_file(file: impl AsFd, target: impl AsFd, name: &str) -> Result<(), Failure> {
+    clone_tree(file, false)
+        .and_then(|mount| attach(mount, target))
+        .step(|| format!("bind a file on {name}"))
+}

@@ -4,15 +4,20 @@
 //! [`routes`], to a handler of 5 to 20 lines that calls a service of the engine, and back as an
 //! [`answer`]. Start reading there; [`daemon`] is the program around it.
 
+mod address;
 mod answer;
 mod connection;
+pub mod daemon;
 mod hijack;
 mod json;
+mod listen;
 mod origin;
 mod query;
 mod request;
 mod router;
 pub mod routes;
+mod serve;
+mod tls;
 mod upload;
 mod version;
 mod websocket;

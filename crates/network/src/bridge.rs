@@ -55,7 +55,7 @@ pub fn set_up(
         }
     };
     let ipv4 = choose_ipv4(&link, config, socket)?;
-    let ipv6 = config.fixed_cidr_v6.map(|subnet| gateway_of(subnet));
+    let ipv6 = config.fixed_cidr_v6.map(gateway_of);
     restrain(name, ipv6.is_some())?;
     let mut batch = Batch::new();
     for stale in stale_addresses(&link, name, ipv4, socket)? {
@@ -131,7 +131,7 @@ fn choose_ipv4(
     } else {
         pick_subnet(&config.default_address_pools, &used)
     };
-    picked.map(|subnet| gateway_of(subnet)).ok_or(NetworkError::PoolsExhausted)
+    picked.map(gateway_of).ok_or(NetworkError::PoolsExhausted)
 }
 
 /// The bridge's address in a subnet that was given without one: the first host's.
@@ -201,8 +201,8 @@ pub fn uplinks(socket: &mut Socket) -> Result<Vec<String>, NetworkError> {
 
 /// The gateway that containers are told: the configured one, else the bridge.
 pub fn gateways(bridge: &Bridge, config: &NetworkConfig) -> (IpAddr, Option<IpAddr>) {
-    let ipv4 = config.default_gateway.map_or(bridge.ipv4.ip(), IpAddr::V4);
-    let ipv6 = bridge.ipv6.map(|own| config.default_gateway_v6.map_or(own.ip(), IpAddr::V6));
+    let ipv4 = config.default_gateway.map_or_else(|| bridge.ipv4.ip(), IpAddr::V4);
+    let ipv6 = bridge.ipv6.map(|own| config.default_gateway_v6.map_or_else(|| own.ip(), IpAddr::V6));
     (ipv4, ipv6)
 }
 

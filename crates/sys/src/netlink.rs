@@ -4,9 +4,11 @@
 //! before that call returns, so that the answers are already queued when we read them: nothing
 //! here ever waits for somebody else, and no request has a time-out.
 //!
-//!     nlmsghdr: u32 length | u16 kind | u16 flags | u32 sequence | u32 port
-//!     family header (ifinfomsg, nfgenmsg, ...), then attributes:
-//!     nlattr:   u16 length | u16 kind | value, padded to 4 bytes; a nest's value is attributes
+//! ```text
+//! nlmsghdr: u32 length | u16 kind | u16 flags | u32 sequence | u32 port
+//! family header (ifinfomsg, nfgenmsg, ...), then attributes:
+//! nlattr:   u16 length | u16 kind | value, padded to 4 bytes; a nest's value is attributes
+//! ```
 //!
 //! Only the last message asks for an acknowledgement; a message that fails is always answered.
 //! [`route`] has the vocabulary of links, addresses and routes; [`namespace`] makes and visits

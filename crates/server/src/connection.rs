@@ -110,8 +110,12 @@ pub(crate) async fn serve(
     let stream = ClientStream::new(parts.io.into_inner().transport, parts.read_buf);
     match (takeover, ended) {
         (Some(takeover), _) => run(takeover, stream).await,
-        (None, Ok(())) => stream.close().await,
-        (None, Err(error)) => tracing::debug!(%error, "connection ended"),
+        (None, ended) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            }
+            stream.close().await;
+        }
     }
 }
 
@@ -164,3 +168,6 @@ impl fmt::Display for TakenOver {
 }
 
 impl std::error::Error for TakenOver {}
+
+#[cfg(test)]
+mod tests;

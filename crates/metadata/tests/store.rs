@@ -1,4 +1,5 @@
 //! The store as its users see it, crashes and damage included.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +31,11 @@ fn what_was_written_is_there_after_opening_again() {
     drop(store);
     let store = Store::open(&path).unwrap();
     assert_eq!(keys(&store), ["a", "b"]);
-    store.write(|txn| -> Result<_, StoreError> { Ok(NAMES.remove(txn, "a")) }).unwrap();
+    let removed = store.write(|txn| -> Result<(), StoreError> {
+        NAMES.remove(txn, "a");
+        Ok(())
+    });
+    removed.unwrap();
     assert_eq!(keys(&store), ["b"]);
 }
 

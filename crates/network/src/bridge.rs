@@ -202,7 +202,8 @@ pub fn uplinks(socket: &mut Socket) -> Result<Vec<String>, NetworkError> {
 /// The gateway that containers are told: the configured one, else the bridge.
 pub fn gateways(bridge: &Bridge, config: &NetworkConfig) -> (IpAddr, Option<IpAddr>) {
     let ipv4 = config.default_gateway.map_or_else(|| bridge.ipv4.ip(), IpAddr::V4);
-    let ipv6 = bridge.ipv6.map(|own| config.default_gateway_v6.map_or_else(|| own.ip(), IpAddr::V6));
+    let ipv6 =
+        bridge.ipv6.map(|own| config.default_gateway_v6.map_or_else(|| own.ip(), IpAddr::V6));
     (ipv4, ipv6)
 }
 

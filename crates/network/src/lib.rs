@@ -23,15 +23,17 @@
 
 pub mod bridge;
 pub mod config;
+mod default_bridge;
 mod error;
 pub mod files;
 pub mod firewall;
 pub mod ipam;
 mod networks;
 pub mod nft;
+mod records;
 pub mod subnet;
 
 pub use config::{AddressPool, NetworkConfig};
 pub use error::NetworkError;
-pub use networks::{Endpoint, EndpointRequest, EndpointSummary, NetworkInfo, Networks};
+pub use networks::{Endpoint, EndpointRequest, EndpointSummary, NetworkInfo, Networks, PoolInfo};
 pub use subnet::Subnet;

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use metadata::{Store, Table};
+use metadata::Store;
 use runtime::spec::Interface;
 use serde::{Deserialize, Serialize};
 use spec::Id;
@@ -20,24 +20,11 @@ use sys::netlink::{Batch, Socket, route};
 
 use crate::bridge::{self, Bridge};
 use crate::config::NetworkConfig;
+use crate::default_bridge::DefaultBridge;
 use crate::error::NetworkError;
-use crate::firewall::{BridgeRules, Firewall, Member, Plan};
-use crate::ipam::Pool;
+use crate::firewall::Member;
+use crate::records::{self, DEFAULT_NETWORKS, NetworkRecord};
 use crate::subnet::Subnet;
-
-/// What is kept of a network across restarts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct NetworkRecord {
-    id: Id,
-    name: String,
-    driver: String,
-    created_nanos: i64,
-}
-
-/// Key: the network's id.
-const NETWORKS: Table<NetworkRecord> = Table::new("networks");
-const DEFAULT_NETWORKS: [(&str, &str); 3] =
-    [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
 /// What a container asks of a network.
 #[derive(Debug, Clone)]
@@ -77,7 +64,7 @@ impl Endpoint {
         self.ipv4.iter().chain(&self.ipv6).map(Subnet::ip).collect()
     }
 
-    fn member(&self) -> Option<Member> {
+    pub(crate) fn member(&self) -> Option<Member> {
         let interface = self.interface.as_ref()?;
         let (port, mac) = (interface.host_name.clone(), interface.mac);
         Some(Member { port, mac, ips: self.ips() })
@@ -135,20 +122,11 @@ struct State {
     endpoints: HashMap<(Id, Id), Endpoint>,
 }
 
-#[derive(Debug)]
-struct DefaultBridge {
-    bridge: Bridge,
-    ipv4: Pool,
-    ipv6: Option<Pool>,
-    firewall: Firewall,
-    plan: Plan,
-}
-
 impl Networks {
     /// Sets up the default networks in the calling thread's network namespace: bridge, forwarding,
     /// firewall. Call [`Networks::reconcile`] before the first [`Networks::attach`].
     pub fn open(config: NetworkConfig, store: &Store) -> Result<Self, NetworkError> {
-        let records = load_records(store)?;
+        let records = records::load(store)?;
         let mut route = Socket::route().map_err(NetworkError::kernel("networks"))?;
         let default_bridge = match &config.bridge {
             Some(name) => Some(DefaultBridge::open(name, &config, &mut route)?),
@@ -190,7 +168,7 @@ impl Networks {
         let key = (record.id.clone(), container.clone());
         let Some(endpoint) = state.endpoints.remove(&key) else { return Ok(()) };
         match (&mut state.default_bridge, endpoint.member()) {
-            (Some(default), Some(member)) => default.forget(&member, &state.endpoints),
+            (Some(default), Some(member)) => default.forget(&member, &members(&state.endpoints)),
             _ => Ok(()),
         }
     }
@@ -413,164 +391,6 @@ impl Networks {
     }
 }
 
-impl DefaultBridge {
-    fn open(name: &str, config: &NetworkConfig, route: &mut Socket) -> Result<Self, NetworkError> {
-        let mut firewall = Firewall::open(name).map_err(NetworkError::kernel(name))?;
-        let bridge = bridge::set_up(name, config, route)?;
-        let ipv4_pool = make_pool(bridge.ipv4, config.fixed_cidr)?;
-        let ipv6_pool = bridge.ipv6.map(|own| make_pool(own, None)).transpose()?;
-        let closed = turn_on_forwarding(config, &mut firewall, name)?;
-        let plan = Plan {
-            bridges: vec![bridge_rules(&bridge, config)],
-            uplinks: if closed { bridge::uplinks(route)? } else { Vec::new() },
-            ipv4: config.iptables,
-            ipv6: config.ip6tables,
-        };
-        let mut default = Self { bridge, ipv4: ipv4_pool, ipv6: ipv6_pool, firewall, plan };
-        let (gateway_v4, gateway_v6) = bridge::gateways(&default.bridge, config);
-        // A gateway that is not the bridge may lie in the pools as well.
-        for ip in [Some(gateway_v4), gateway_v6].into_iter().flatten() {
-            if let Some(pool) = default.pool(ip) {
-                pool.reserve(ip);
-            }
-        }
-        // Before the first container, and not narrower than what an earlier run left for those
-        // that still run: their elements come back with `reconcile`.
-        default.replace_rules(&[])?;
-        Ok(default)
-    }
-
-    fn pool(&mut self, ip: IpAddr) -> Option<&mut Pool> {
-        let pool = if ip.is_ipv4() { Some(&mut self.ipv4) } else { self.ipv6.as_mut() };
-        pool.filter(|pool| pool.subnet().contains(ip))
-    }
-
-    fn allocate(&mut self, network: &str) -> Result<(Subnet, Option<Subnet>), NetworkError> {
-        let exhausted =
-            |family| NetworkError::AddressesExhausted { name: network.to_owned(), family };
-        let with_prefix = |ip, pool: &Pool| Subnet::new(ip, pool.subnet().prefix());
-        let ip = self.ipv4.allocate().ok_or_else(|| exhausted(4))?;
-        let ipv4 = with_prefix(ip, &self.ipv4).expect("the pool's own prefix");
-        let Some(pool) = &mut self.ipv6 else { return Ok((ipv4, None)) };
-        match pool.allocate().and_then(|ip| with_prefix(ip, pool)) {
-            Some(ipv6) => Ok((ipv4, Some(ipv6))),
-            None => {
-                self.ipv4.release(ip);
-                Err(exhausted(6))
-            }
-        }
-    }
-
-    /// Adds the firewall's elements of a new endpoint, or gives its addresses back.
-    fn admit(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        let Some(member) = endpoint.member().filter(|_| self.has_rules()) else { return Ok(()) };
-        let admitted = self.firewall.add_member(&member);
-        admitted.map_err(NetworkError::kernel(&member.port)).inspect_err(|_| {
-            for ip in endpoint.ips() {
-                self.release(ip);
-            }
-        })
-    }
-
-    fn forget(
-        &mut self,
-        member: &Member,
-        endpoints: &HashMap<(Id, Id), Endpoint>,
-    ) -> Result<(), NetworkError> {
-        for ip in &member.ips {
-            self.release(*ip);
-        }
-        if !self.has_rules() {
-            return Ok(());
-        }
-        let remaining = members(endpoints);
-        let shared = remaining.iter().any(|other| other.mac == member.mac);
-        // Elements that somebody removed, or that another endpoint needs too: all anew.
-        if shared || self.firewall.remove_member(member).is_err() {
-            return self.replace_rules(&remaining);
-        }
-        Ok(())
-    }
-
-    fn release(&mut self, ip: IpAddr) {
-        if let Some(pool) = self.pool(ip) {
-            pool.release(ip);
-        }
-    }
-
-    const fn has_rules(&self) -> bool {
-        self.plan.ipv4 || self.plan.ipv6
-    }
-
-    fn replace_rules(&mut self, members: &[Member]) -> Result<(), NetworkError> {
-        let replaced = self.firewall.replace(&self.plan, members);
-        replaced.map_err(NetworkError::kernel(&self.bridge.name))
-    }
-
-    fn pools(&self, config: &NetworkConfig) -> Vec<PoolInfo> {
-        let (gateway_v4, gateway_v6) = bridge::gateways(&self.bridge, config);
-        let ipv4 = PoolInfo {
-            subnet: self.ipv4.subnet(),
-            ip_range: config.fixed_cidr,
-            gateway: gateway_v4,
-        };
-        let ipv6 = self.ipv6.as_ref().zip(gateway_v6).map(|(pool, gateway)| PoolInfo {
-            subnet: pool.subnet(),
-            ip_range: None,
-            gateway,
-        });
-        std::iter::once(ipv4).chain(ipv6).collect()
-    }
-}
-
-/// Makes the pool around the bridge's own address.
-fn make_pool(own: Subnet, range: Option<Subnet>) -> Result<Pool, NetworkError> {
-    if let Some(range) = range
-        && !(own.contains(range.at(0)) && own.contains(range.at(range.last_offset())))
-    {
-        return Err(NetworkError::RangeOutside { range, subnet: own.network() });
-    }
-    let mut pool = Pool::new(own, range);
-    pool.reserve(own.ip());
-    Ok(pool)
-}
-
-fn bridge_rules(bridge: &Bridge, config: &NetworkConfig) -> BridgeRules {
-    let addresses = || std::iter::once(bridge.ipv4).chain(bridge.ipv6);
-    BridgeRules {
-        name: bridge.name.clone(),
-        mac: bridge.mac,
-        gateways: addresses().map(|own| own.ip()).collect(),
-        subnets: addresses().collect(),
-        masquerade: config.ip_masq,
-        icc: config.icc,
-    }
-}
-
-/// Lets the host route. Returns whether it did not before we (now, or in an earlier run) turned it
-/// on: then it must still not route between networks that were apart.
-fn turn_on_forwarding(
-    config: &NetworkConfig,
-    firewall: &mut Firewall,
-    object: &str,
-) -> Result<bool, NetworkError> {
-    if !config.ip_forward {
-        return Ok(false);
-    }
-    let mut keys = vec!["ipv4/ip_forward"];
-    if config.fixed_cidr_v6.is_some() {
-        keys.push("ipv6/conf/all/forwarding");
-    }
-    let mut closed = firewall.guards_uplinks().map_err(NetworkError::kernel(object))?;
-    for key in keys {
-        if bridge::read_setting(key) == Some(0) {
-            bridge::write_setting(key, "1")?;
-            closed = true;
-        }
-    }
-    Ok(closed && !config.ip_forward_no_drop)
-}
-
 fn bare_endpoint(record: &NetworkRecord, container: &Id) -> Endpoint {
     Endpoint {
         endpoint_id: Id::from_random(sys::random::bytes()),
@@ -629,35 +449,6 @@ fn remove_orphans(
         }
     }
     route.transact(&mut batch).map_err(NetworkError::kernel(bridge))
-}
-
-/// Reads the records, adding those of the default networks that are missing.
-fn load_records(store: &Store) -> Result<Vec<NetworkRecord>, NetworkError> {
-    store.adopt(NETWORKS)?;
-    let mut records: Vec<_> = store.scan(NETWORKS)?.into_iter().map(|(_, record)| record).collect();
-    let missing: Vec<_> = DEFAULT_NETWORKS
-        .iter()
-        .filter(|(name, _)| !records.iter().any(|record| record.name == *name))
-        .map(|&(name, driver)| NetworkRecord {
-            id: Id::from_random(sys::random::bytes()),
-            name: name.to_owned(),
-            driver: driver.to_owned(),
-            created_nanos: now_nanos(),
-        })
-        .collect();
-    if !missing.is_empty() {
-        records.extend(missing.iter().cloned());
-        store.write(move |txn| {
-            missing.iter().try_for_each(|record| NETWORKS.put(txn, record.id.as_str(), record))
-        })?;
-    }
-    records.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(records)
-}
-
-fn now_nanos() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.ok().and_then(|now| i64::try_from(now.as_nanos()).ok()).unwrap_or_default()
 }
 
 fn format_mac(mac: [u8; 6]) -> String {

@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 pub mod connection;
+pub mod exits;
 pub mod init;
 pub mod interfaces;
 pub mod log;
@@ -14,3 +15,4 @@ pub mod protocol;
 pub mod seccomp;
 pub mod spec;
 pub mod supervisor;
+mod wire;

@@ -134,11 +134,8 @@ impl LogWriter {
         self.file.reopen()
     }
 
-    pub fn take_unfinished(&mut self) -> Unfinished {
-        Unfinished {
-            stdout: std::mem::take(&mut self.stdout),
-            stderr: std::mem::take(&mut self.stderr),
-        }
+    pub fn unfinished(&self) -> Unfinished {
+        Unfinished { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
     }
 
     pub fn restore(&mut self, unfinished: Unfinished) {
@@ -184,7 +181,7 @@ impl LogWriter {
             Some(chunk) => splitter.feed(chunk, &mut encode),
             None => splitter.finish(&mut encode),
         }
-        if scratch.is_empty() { result } else { result.and(file.append(scratch)) }
+        if scratch.is_empty() { result } else { file.append(scratch).and(result) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Exit codes of processes that are not our children.
+//! What can be done with a process through its pidfd, child or not, that rustix does not wrap.
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd};
@@ -38,10 +38,23 @@ pub fn exit_status(pidfd: impl AsFd) -> Result<Option<i32>> {
     // SAFETY: the request number carries the size of `info`, which the kernel reads and fills.
     let ret = unsafe { libc::ioctl(fd, PIDFD_GET_INFO, &raw mut info) };
     if ret != 0 {
-        let errno = std::io::Error::last_os_error();
-        return Err(errno.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error));
+        return Err(last_errno());
     }
     Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+/// Sends any signal, real-time ones included.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without a siginfo the kernel reads no memory of ours.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, no_info, 0) };
+    if ret == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
+    let error = std::io::Error::last_os_error();
+    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
 }
 
 /// The code a shell would show for a wait status: 0-255, or 128 + signal.
@@ -61,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_reaped_process_still_tells_its_code() {
-        let mut child = std::process::Command::new("sh").args(["-c", "read x; exit 7"])
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "read x; exit 7"])
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();

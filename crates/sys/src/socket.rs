@@ -140,7 +140,10 @@ pub fn sealed_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
         let written = retry_on_intr(|| rustix::io::write(&memory, rest))?;
         rest = &rest[written..];
     }
-    fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    fcntl_add_seals(
+        &memory,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
     Ok(memory)
 }
 

@@ -288,9 +288,7 @@ fn parse_time(text: &[u8]) -> Option<i64> {
     let second = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
     let fraction = match text.len() {
         19 => 0,
-        length @ 21..=29 if text[19] == b'.' => {
-            number(20..length)? * 10i64.pow(29 - length as u32)
-        }
+        length @ 21..=29 if text[19] == b'.' => number(20..length)? * 10i64.pow(29 - length as u32),
         _ => return None,
     };
     (days * 86400 + second).checked_mul(1_000_000_000)?.checked_add(fraction)
@@ -398,7 +396,8 @@ mod tests {
         encode(Stream::Stdout, &record, &raw, &mut TimeText::default(), &mut out);
         let entry = decode_fast(&out).unwrap();
         assert_eq!(entry.details(), attrs);
-        let foreign = br#"{ "time":"2026-11-22T01:06:50+00:00", "stream":"stderr", "log":"\ud83d\ude00\n"}"#;
+        let foreign =
+            br#"{ "time":"2026-11-22T01:06:50+00:00", "stream":"stderr", "log":"\ud83d\ude00\n"}"#;
         let entry = decode_json_line(foreign).unwrap();
         assert_eq!(entry.line, "\u{1f600}".as_bytes());
         assert_eq!(entry.stream, Stream::Stderr);

@@ -34,13 +34,13 @@ impl Record<'_> {
 }
 
 /// One stream's unfinished line.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Splitter {
     carry: Vec<u8>,
     long: Option<LongLine>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct LongLine {
     id: [u8; 32],
     ordinal: u32,
@@ -74,7 +74,11 @@ impl Splitter {
     }
 
     /// Emits the full parts of carry and `line`; what is returned belongs behind the carry.
-    fn parts<'a>(&mut self, mut line: &'a [u8], emit: &mut impl FnMut(Record<'_>) -> i64) -> &'a [u8] {
+    fn parts<'a>(
+        &mut self,
+        mut line: &'a [u8],
+        emit: &mut impl FnMut(Record<'_>) -> i64,
+    ) -> &'a [u8] {
         while self.carry.len() + line.len() >= LINE_MAX {
             let (head, tail) = line.split_at(LINE_MAX - self.carry.len());
             self.carry.extend_from_slice(head);
@@ -95,11 +99,8 @@ impl Splitter {
     fn end_line(&mut self, tail: &[u8], emit: &mut impl FnMut(Record<'_>) -> i64) {
         self.carry.extend_from_slice(tail);
         let long = self.long.take();
-        let part = long.as_ref().map(|long| Part {
-            id: &long.id,
-            ordinal: long.ordinal + 1,
-            last: true,
-        });
+        let part =
+            long.as_ref().map(|long| Part { id: &long.id, ordinal: long.ordinal + 1, last: true });
         let nanos = long.as_ref().map_or(0, |long| long.nanos);
         emit(Record { nanos, line: &self.carry, part });
         self.carry = Vec::new();
@@ -141,6 +142,9 @@ mod tests {
         check(&[&full, b"\n"], &[(LINE_MAX, false), (0, true)]);
         check(&[b"ab", &full, b"c\nd\n"], &[(LINE_MAX, false), (3, true), (1, true)]);
         check(&[&full, &full], &[(LINE_MAX, false), (LINE_MAX, false)]);
-        check(&[&[full.as_slice(), b"y\nz\n"].concat()], &[(LINE_MAX, false), (1, true), (1, true)]);
+        check(
+            &[&[full.as_slice(), b"y\nz\n"].concat()],
+            &[(LINE_MAX, false), (1, true), (1, true)],
+        );
     }
 }

@@ -129,12 +129,8 @@ fn compress(path: &Path) -> io::Result<()> {
     rustix::process::nice(19)?;
     let temporary = numbered(path, 0, "").with_added_extension("gz.tmp");
     let mut from = File::open(path)?;
-    let to = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o640)
-        .open(&temporary)?;
+    let to =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
     let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::default());
     io::copy(&mut from, &mut encoder)?;
     encoder.finish()?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! metadata.redb               the store (redb: copy-on-write B-trees, checksummed pages)
+//! metadata.redb.reserve       room for a full disk (see `reserve`)
 //! metadata.redb.damaged-<n>   a store that could not be opened, set aside
 //! metadata.redb.schema-<n>    the copy made before a migration from schema <n>
 //! ```
@@ -16,6 +17,7 @@
 
 mod error;
 mod frame;
+mod reserve;
 mod store;
 mod txn;
 mod writer;

@@ -1,16 +1,19 @@
 //! Opening, reading and quarantine.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, RwLock};
 
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, StorageError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::StoreError;
 use crate::frame;
+use crate::reserve::{Reserve, Reserving};
 use crate::txn::{ReadTxn, Table, View as _, WriteTxn};
 use crate::writer::{Job, Writer};
 
@@ -58,6 +61,7 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Shared {
     path: PathBuf,
+    pub(crate) reserve: Arc<Reserve>,
     /// None only while, or after, reopening failed.
     database: RwLock<Option<Database>>,
     set_aside: Option<PathBuf>,
@@ -73,10 +77,13 @@ impl Store {
     /// made; a file from a newer schema, or one that another process uses, is refused untouched.
     pub fn open_schema(path: impl AsRef<Path>, schema: Schema) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let (database, set_aside) = open_or_set_aside(path)?;
-        let database = migrate(path, database, schema)?;
+        let reserve = Arc::new(Reserve::beside(path));
+        let (database, set_aside) = open_or_set_aside(path, &reserve)?;
+        let database = migrate(path, database, schema, &reserve)?;
+        reserve.refill();
         let shared = Arc::new(Shared {
             path: path.to_owned(),
+            reserve,
             database: RwLock::new(Some(database)),
             set_aside,
         });
@@ -215,23 +222,38 @@ impl Shared {
         work(database.as_ref().ok_or(StoreError::Closed)?)
     }
 
-    /// Opens the file again after redb gave up on it. Called by the writer thread only; should it
-    /// fail (the disk is still full), the next write tries again and reads answer `Closed`.
+    /// Opens the file again after redb gave up on it. Called by the writer thread only, and again
+    /// by its next failure: while it does not succeed, everything answers `Closed`.
     pub(crate) fn reopen(&self) {
         let mut database = self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         *database = None;
-        *database = open_database(&self.path).ok();
+        *database = open_database(&self.path, &self.reserve).ok();
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, DatabaseError> {
-    Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)
+fn open_database(path: &Path, reserve: &Arc<Reserve>) -> Result<Database, DatabaseError> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let opened = options.open(path).and_then(|file| {
+        // The store knows what the daemon knows, registry names and container secrets included.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    });
+    let file = opened.map_err(|error| DatabaseError::Storage(StorageError::Io(error)))?;
+    let backend = Reserving { file: FileBackend::new(file)?, reserve: Arc::clone(reserve) };
+    Database::builder()
+        .set_cache_size(CACHE)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(backend)
 }
 
 /// Opens the file; one that is damaged makes room for a fresh one. A crash between the rename
 /// and the first commit of the fresh file leaves an empty or missing file: a new store.
-fn open_or_set_aside(path: &Path) -> Result<(Database, Option<PathBuf>), StoreError> {
-    let error = match try_open(path) {
+fn open_or_set_aside(
+    path: &Path,
+    reserve: &Arc<Reserve>,
+) -> Result<(Database, Option<PathBuf>), StoreError> {
+    let error = match try_open(path, reserve) {
         Ok(database) => return Ok((database, None)),
         Err(error) => error,
     };
@@ -250,18 +272,24 @@ fn open_or_set_aside(path: &Path) -> Result<(Database, Option<PathBuf>), StoreEr
     let aside = free_name(path, "damaged");
     std::fs::rename(path, &aside).map_err(file_error("set aside", path))?;
     sync_parent(path)?;
-    let database = open_database(path).map_err(|error| open_error(path, error))?;
+    let database = open_database(path, reserve).map_err(|error| open_error(path, error))?;
     Ok((database, Some(aside)))
 }
 
 /// A plain `create`, with redb's assertions about the file turned into the error they mean.
-fn try_open(path: &Path) -> Result<Database, DatabaseError> {
-    std::panic::catch_unwind(|| open_database(path)).unwrap_or_else(|_panic| {
+fn try_open(path: &Path, reserve: &Arc<Reserve>) -> Result<Database, DatabaseError> {
+    let open = std::panic::AssertUnwindSafe(|| open_database(path, reserve));
+    std::panic::catch_unwind(open).unwrap_or_else(|_panic| {
         Err(DatabaseError::Storage(StorageError::Corrupted("redb panicked".to_owned())))
     })
 }
 
-fn migrate(path: &Path, database: Database, schema: Schema) -> Result<Database, StoreError> {
+fn migrate(
+    path: &Path,
+    database: Database,
+    schema: Schema,
+    reserve: &Arc<Reserve>,
+) -> Result<Database, StoreError> {
     let known = schema.version();
     let found = SCHEMA.get(&ReadTxn::begin(&database)?, SCHEMA_KEY);
     let found = match found {
@@ -278,7 +306,7 @@ fn migrate(path: &Path, database: Database, schema: Schema) -> Result<Database, 
         _ => {}
     }
     let database = match found {
-        Some(found) => back_up(path, database, found)?,
+        Some(found) => back_up(path, database, found, reserve)?,
         None => database,
     };
     let txn = database.begin_write().map_err(StoreError::access("migrate"))?;
@@ -294,13 +322,18 @@ fn migrate(path: &Path, database: Database, schema: Schema) -> Result<Database, 
 }
 
 /// Copies the closed file before anything is changed in it.
-fn back_up(path: &Path, database: Database, found: u32) -> Result<Database, StoreError> {
+fn back_up(
+    path: &Path,
+    database: Database,
+    found: u32,
+    reserve: &Arc<Reserve>,
+) -> Result<Database, StoreError> {
     drop(database);
     let copy = PathBuf::from(format!("{}.schema-{found}", path.display()));
     std::fs::copy(path, &copy).map_err(file_error("back up", path))?;
     File::open(&copy).and_then(|file| file.sync_all()).map_err(file_error("sync", &copy))?;
     sync_parent(path)?;
-    open_database(path).map_err(|error| open_error(path, error))
+    open_database(path, reserve).map_err(|error| open_error(path, error))
 }
 
 fn free_name(path: &Path, word: &str) -> PathBuf {

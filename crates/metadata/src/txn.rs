@@ -168,24 +168,28 @@ impl<'base> WriteTxn<'base> {
         self.changes.entry(table).or_default().insert(key.to_owned(), value);
     }
 
-    /// Moves the collected changes into the shared transaction; says whether there were any.
-    pub(crate) fn apply(self) -> Result<bool, StoreError> {
-        let changed = !self.changes.is_empty();
+    /// Moves the collected changes into the shared transaction. Returns by how many bytes the
+    /// records grew; none when there was no change.
+    pub(crate) fn apply(self) -> Result<Option<i64>, StoreError> {
+        if self.changes.is_empty() {
+            return Ok(None);
+        }
+        let failed = StoreError::access::<redb::StorageError>;
+        let length = |bytes: &[u8]| i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        let mut growth = 0;
         for (name, changes) in self.changes {
             let mut table =
                 self.base.open_table(definition(name)).map_err(StoreError::access("write"))?;
             for (key, value) in changes {
-                match value {
-                    Some(bytes) => drop(
-                        table
-                            .insert(key.as_str(), bytes.as_slice())
-                            .map_err(StoreError::access("write"))?,
-                    ),
-                    None => drop(table.remove(key.as_str()).map_err(StoreError::access("write"))?),
-                }
+                let old = match &value {
+                    Some(bytes) => table.insert(key.as_str(), bytes.as_slice()),
+                    None => table.remove(key.as_str()),
+                };
+                let old = old.map_err(failed("write"))?.map_or(0, |old| length(old.value()));
+                growth += value.as_deref().map_or(0, length) - old;
             }
         }
-        Ok(changed)
+        Ok(Some(growth))
     }
 }
 

@@ -31,7 +31,8 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 enum Outcome {
     /// Nothing to commit: the closure only read, or failed by its own decision.
     Unchanged,
-    Changed,
+    /// By how many bytes the records grew.
+    Changed(i64),
     /// redb failed half way through; the whole batch must be given up.
     Broken(StoreError),
 }
@@ -77,8 +78,8 @@ fn run_one<R, E: From<StoreError>>(
         Err(_panic) => (Outcome::Unchanged, Err(StoreError::Panicked.into())),
         Ok(Err(error)) => (Outcome::Unchanged, Err(error)),
         Ok(Ok(value)) => match txn.apply() {
-            Ok(true) => (Outcome::Changed, Ok(value)),
-            Ok(false) => (Outcome::Unchanged, Ok(value)),
+            Ok(Some(growth)) => (Outcome::Changed(growth), Ok(value)),
+            Ok(None) => (Outcome::Unchanged, Ok(value)),
             Err(error) => (Outcome::Broken(error), Ok(value)),
         },
     }
@@ -155,14 +156,15 @@ fn commit(shared: &Shared, batch: Vec<Job>, relaxed_pending: bool) -> bool {
     let mut replies = Vec::with_capacity(batch.len());
     let result = shared.with_database(|database| {
         let mut txn = database.begin_write().map_err(StoreError::access("write"))?;
-        let (mut changed, mut durable, mut broken) = (false, flush, None);
+        let (mut changed, mut durable, mut growth, mut broken) = (false, flush, 0, None);
         for job in batch {
             let (outcome, reply) = (job.run)(&txn);
             replies.push(reply);
             match outcome {
                 Outcome::Unchanged => {}
-                Outcome::Changed => {
+                Outcome::Changed(by) => {
                     changed = true;
+                    growth += by;
                     durable |= job.durable;
                 }
                 Outcome::Broken(error) => broken = Some(error),
@@ -181,11 +183,17 @@ fn commit(shared: &Shared, batch: Vec<Job>, relaxed_pending: bool) -> bool {
         // Names and labels are chosen by strangers: they must not be able to craft a torn page
         // that passes the one-phase check.
         txn.set_two_phase_commit(durable);
+        // The last room on the disk is for getting rid of things.
+        shared.reserve.allow(growth <= 0);
         txn.commit().map_err(StoreError::access("commit"))?;
         Ok(!durable)
     });
+    shared.reserve.allow(false);
     let (pending, answer) = match result {
-        Ok(pending) => (pending, Ok(())),
+        Ok(pending) => {
+            shared.reserve.refill();
+            (pending, Ok(()))
+        }
         Err(error) => {
             // After a failed write (disk full) redb refuses everything until it is opened anew.
             shared.reopen();

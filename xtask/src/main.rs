@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line programs")]
 
 mod bench;
+mod compat;
 mod tidy;
 mod torture;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let (name, rest) = args.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest));
     let result = match name {
         "bench" => bench::run(rest),
+        "compat" => compat::run(rest),
         "tidy" => tidy::run(rest),
         "torture" => torture::run(rest),
         _ => Err(format!("unknown task {name:?}; tasks: bench, compat, tidy, torture, vm-test")),

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use rustix::io::Errno;
 use sys::netlink::Socket;
 
 use crate::bridge::{self, Bridge};
@@ -20,7 +21,8 @@ pub(crate) struct DefaultBridge {
     pub bridge: Bridge,
     ipv4: Pool,
     pub ipv6: Option<Pool>,
-    pub firewall: Firewall,
+    /// None with `--iptables=false --ip6tables=false`.
+    pub firewall: Option<Firewall>,
     pub plan: Plan,
 }
 
@@ -30,14 +32,14 @@ impl DefaultBridge {
         config: &NetworkConfig,
         route: &mut Socket,
     ) -> Result<Self, NetworkError> {
-        let mut firewall = Firewall::open(name).map_err(NetworkError::kernel(name))?;
+        let mut firewall = open_firewall(name, config)?;
         let bridge = bridge::set_up(name, config, route)?;
         let ipv4_pool = make_pool(bridge.ipv4, config.fixed_cidr)?;
         let ipv6_pool = bridge.ipv6.map(|own| make_pool(own, None)).transpose()?;
-        let closed = turn_on_forwarding(config, &mut firewall, name)?;
+        let forwarding = plan_forwarding(config, firewall.as_mut(), name)?;
         let plan = Plan {
             bridges: vec![bridge_rules(&bridge, config)],
-            uplinks: if closed { bridge::uplinks(route)? } else { Vec::new() },
+            uplinks: if forwarding.closed { bridge::uplinks(route)? } else { Vec::new() },
             ipv4: config.iptables,
             ipv6: config.ip6tables,
         };
@@ -49,9 +51,12 @@ impl DefaultBridge {
                 pool.reserve(ip);
             }
         }
-        // Before the first container, and not narrower than what an earlier run left for those
-        // that still run: their elements come back with `reconcile`.
+        // Rules first: at no moment does the host route what it should not. The elements of
+        // containers that still run come back with `reconcile`.
         default.replace_rules(&[])?;
+        for key in forwarding.turn_on {
+            bridge::write_setting(key, "1")?;
+        }
         Ok(default)
     }
 
@@ -79,17 +84,34 @@ impl DefaultBridge {
         }
     }
 
-    /// Adds the firewall's elements of a new endpoint, or gives its addresses back.
-    pub(crate) fn admit(&mut self, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        let Some(member) = endpoint.member().filter(|_| self.has_rules()) else { return Ok(()) };
-        let admitted = self.firewall.add_member(&member);
-        admitted.map_err(NetworkError::kernel(&member.port)).inspect_err(|_| {
+    /// Adds the firewall's elements of a new endpoint, or gives its addresses back. `others` are
+    /// all that are there already.
+    pub(crate) fn admit(
+        &mut self,
+        endpoint: &Endpoint,
+        others: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetworkError> {
+        let (Some(member), Some(firewall)) = (endpoint.member(), &mut self.firewall) else {
+            return Ok(());
+        };
+        let admitted = match firewall.add_member(&member) {
+            Ok(()) => return Ok(()),
+            // Somebody flushed the tables: all anew.
+            Err(error) if error.errno == Errno::NOENT => {
+                let mut members = others();
+                members.push(member);
+                self.replace_rules(&members)
+            }
+            Err(error) => Err(NetworkError::kernel(&member.port)(error)),
+        };
+        admitted.inspect_err(|_| {
             for ip in endpoint.ips() {
                 self.release(ip);
             }
         })
     }
 
+    /// Takes back what [`DefaultBridge::admit`] and the pools gave.
     pub(crate) fn forget(
         &mut self,
         member: &Member,
@@ -98,12 +120,10 @@ impl DefaultBridge {
         for ip in &member.ips {
             self.release(*ip);
         }
-        if !self.has_rules() {
-            return Ok(());
-        }
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
         let shared = remaining.iter().any(|other| other.mac == member.mac);
-        // Elements that somebody removed, or that another endpoint needs too: all anew.
-        if shared || self.firewall.remove_member(member).is_err() {
+        // Elements that another endpoint needs too, or that somebody removed: all anew.
+        if shared || firewall.remove_member(member).is_err() {
             return self.replace_rules(remaining);
         }
         Ok(())
@@ -115,12 +135,9 @@ impl DefaultBridge {
         }
     }
 
-    const fn has_rules(&self) -> bool {
-        self.plan.ipv4 || self.plan.ipv6
-    }
-
     pub(crate) fn replace_rules(&mut self, members: &[Member]) -> Result<(), NetworkError> {
-        let replaced = self.firewall.replace(&self.plan, members);
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        let replaced = firewall.replace(&self.plan, members);
         replaced.map_err(NetworkError::kernel(&self.bridge.name))
     }
 
@@ -164,26 +181,42 @@ fn bridge_rules(bridge: &Bridge, config: &NetworkConfig) -> BridgeRules {
     }
 }
 
-/// Lets the host route. Returns whether it did not before we (now, or in an earlier run) turned it
-/// on: then it must still not route between networks that were apart.
-fn turn_on_forwarding(
+/// Without rules to make, what an earlier run left is removed, if the kernel has such a thing.
+fn open_firewall(name: &str, config: &NetworkConfig) -> Result<Option<Firewall>, NetworkError> {
+    let opened = Firewall::open(name);
+    if config.iptables || config.ip6tables {
+        return opened.map(Some).map_err(NetworkError::kernel(name));
+    }
+    if let Err(error) = opened.and_then(|mut firewall| firewall.remove()) {
+        tracing::debug!(%error, bridge = name, "remove the rules of an earlier run");
+    }
+    Ok(None)
+}
+
+/// What it takes to let the host route for containers.
+struct Forwarding {
+    /// Settings that are off.
+    turn_on: Vec<&'static str>,
+    /// The host did not route before we, now or in an earlier run, turned it on: then it must
+    /// still not route between networks that were apart.
+    closed: bool,
+}
+
+fn plan_forwarding(
     config: &NetworkConfig,
-    firewall: &mut Firewall,
+    firewall: Option<&mut Firewall>,
     object: &str,
-) -> Result<bool, NetworkError> {
+) -> Result<Forwarding, NetworkError> {
     if !config.ip_forward {
-        return Ok(false);
+        return Ok(Forwarding { turn_on: Vec::new(), closed: false });
     }
     let mut keys = vec!["ipv4/ip_forward"];
     if config.fixed_cidr_v6.is_some() {
         keys.push("ipv6/conf/all/forwarding");
     }
-    let mut closed = firewall.guards_uplinks().map_err(NetworkError::kernel(object))?;
-    for key in keys {
-        if bridge::read_setting(key) == Some(0) {
-            bridge::write_setting(key, "1")?;
-            closed = true;
-        }
-    }
-    Ok(closed && !config.ip_forward_no_drop)
+    keys.retain(|key| bridge::read_setting(key) == Some(0));
+    let guarded = firewall.map_or(Ok(false), Firewall::guards_uplinks);
+    let guarded = guarded.map_err(NetworkError::kernel(object))?;
+    let closed = !config.ip_forward_no_drop && (guarded || !keys.is_empty());
+    Ok(Forwarding { turn_on: keys, closed })
 }

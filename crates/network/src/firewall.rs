@@ -124,7 +124,11 @@ impl Firewall {
 
     /// Makes the tables say what `plan` says, unless nobody touched them since they last did.
     /// Cheap when nothing changed anywhere (5 us).
-    pub fn ensure(&mut self, plan: &Plan, members: &[Member]) -> Result<(), NetlinkError> {
+    pub fn ensure(
+        &mut self,
+        plan: &Plan,
+        members: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetlinkError> {
         let generation = generation(&mut self.socket)?;
         if let Some((seen, expected)) = self.seen.take()
             && (seen == generation || expected == self.describe()?)
@@ -132,7 +136,7 @@ impl Firewall {
             self.seen = Some((generation, expected));
             return Ok(());
         }
-        self.replace(plan, members)
+        self.replace(plan, &members())
     }
 
     /// Replaces both tables in one transaction.

@@ -204,16 +204,16 @@ impl Networks {
     pub fn ensure_firewall(&self) -> Result<(), NetworkError> {
         let state = &mut *self.lock();
         let Some(default) = &mut state.default_bridge else { return Ok(()) };
-        let members = members(&state.endpoints);
-        let object = default.bridge.name.clone();
-        default.firewall.ensure(&default.plan, &members).map_err(NetworkError::kernel(&object))
+        let Some(firewall) = &mut default.firewall else { return Ok(()) };
+        let ensured = firewall.ensure(&default.plan, || members(&state.endpoints));
+        ensured.map_err(NetworkError::kernel(&default.bridge.name))
     }
 
     /// Removes our firewall tables, as a daemon does that will not come back.
     pub fn remove_firewall(&self) -> Result<(), NetworkError> {
         let Some(default) = &mut self.lock().default_bridge else { return Ok(()) };
-        let object = default.bridge.name.clone();
-        default.firewall.remove().map_err(NetworkError::kernel(&object))
+        let Some(firewall) = &mut default.firewall else { return Ok(()) };
+        firewall.remove().map_err(NetworkError::kernel(&default.bridge.name))
     }
 
     /// User-defined networks come with the next release.
@@ -263,12 +263,10 @@ impl Networks {
         if bridge::read_setting("ipv4/ip_forward") == Some(0) {
             warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
         }
-        if !self.config.iptables && !self.config.ip6tables {
-            return warnings;
-        }
         let state = &mut *self.lock();
         let Some(default) = &mut state.default_bridge else { return warnings };
-        match default.firewall.conflicts() {
+        let Some(firewall) = &mut default.firewall else { return warnings };
+        match firewall.conflicts() {
             Ok(chains) => warnings.extend(chains.iter().map(|chain| {
                 format!(
                     "WARNING: chain {} of firewall table {} drops forwarded packets by default; \
@@ -339,7 +337,7 @@ impl Networks {
             gateway_v6,
             ..bare_endpoint(record, request.container)
         };
-        default.admit(&endpoint)?;
+        default.admit(&endpoint, || members(&state.endpoints))?;
         Ok(endpoint)
     }
 

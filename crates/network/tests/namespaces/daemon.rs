@@ -101,12 +101,20 @@ fn a_flushed_table_comes_back_and_an_intact_one_is_left_alone() {
     assert_eq!(table_contents(&host, Family::Inet).len(), before.len());
     let mut firewall = host.space.run(|| Firewall::open("boxship0")).unwrap();
     assert!(firewall.element_count().unwrap() >= 5, "the container's elements too");
+    // A start or an exit that meets a flushed table does not wait for that.
+    stranger.remove().unwrap();
+    let second = host.run(&networks);
+    assert!(firewall.element_count().unwrap() >= 10);
+    stranger.remove().unwrap();
     networks.detach("bridge", &container.endpoint.container).unwrap();
+    assert!(second.space.reach(&second.listen(), (second.ip(), 80).into()).is_ok());
+    assert_eq!(table_contents(&host, Family::Inet).len(), before.len());
 }
 
 #[test]
 fn without_iptables_there_is_no_rule() {
     let host = Host::new();
+    drop(host.open(NetworkConfig::default()));
     let off = NetworkConfig { iptables: false, ip6tables: false, ..NetworkConfig::default() };
     let networks = host.open(off);
     let container = host.run(&networks);

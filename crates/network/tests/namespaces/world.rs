@@ -149,7 +149,10 @@ impl Host {
         self.try_open(config).unwrap()
     }
 
-    pub(crate) fn try_open(&self, config: NetworkConfig) -> Result<Networks, network::NetworkError> {
+    pub(crate) fn try_open(
+        &self,
+        config: NetworkConfig,
+    ) -> Result<Networks, network::NetworkError> {
         self.space.run(|| Networks::open(config, &self.store))
     }
 

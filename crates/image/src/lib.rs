@@ -14,6 +14,7 @@
 //! `load`, config documents at `document`, Dockerfile instructions at [`changes`].
 
 pub mod changes;
+mod commit;
 mod document;
 mod error;
 mod images;
@@ -25,6 +26,7 @@ mod records;
 mod remove;
 mod save;
 
+pub use commit::CommitOptions;
 pub use error::ImageError;
 pub use images::{HistoryEntry, ImageInfo, Images, parse_target};
 pub use import::ImportOptions;

@@ -34,6 +34,7 @@ mod user;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
@@ -63,9 +64,9 @@ pub struct Pending {
     /// Non-blocking SEQPACKET socket, readable for epoll: one [`Report`] a packet; end of file
     /// without [`Report::Failed`] means that the program was executed.
     pub reports: OwnedFd,
-    /// A helper that makes the process where it cannot be cloned directly. Reaped when the reports
-    /// end.
-    helper: Option<OwnedFd>,
+    /// Pid and pidfd of a helper that makes the process where it cannot be cloned directly. Reaped
+    /// when the reports end.
+    helper: Option<(u32, OwnedFd)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,10 +97,21 @@ impl Pending {
         channel::release(&self.reports)
     }
 
+    /// Opens the network namespace of a container's process (or of its helper, which is in the same
+    /// one) that waits for its release.
+    pub fn network_namespace(&self) -> Result<OwnedFd, Failure> {
+        let helper = || self.helper.as_ref().map(|(pid, _)| *pid);
+        let pid = self.pid.or_else(helper).ok_or(Failure::NotRunning)?;
+        // Our unreaped child: the number cannot be another's.
+        let path = format!("/proc/{pid}/ns/net");
+        openat(CWD, path, OFlags::CLOEXEC, Mode::empty())
+            .step(|| "open the network namespace of a new process".to_owned())
+    }
+
     /// Reads one report; `None` when there is none yet. A console comes with its descriptor.
     pub fn report(&self) -> Result<Option<(ReportOrEnd, Option<OwnedFd>)>, Failure> {
         let report = channel::receive(&self.reports)?;
-        if let (Some((ReportOrEnd::End, _)), Some(helper)) = (&report, &self.helper) {
+        if let (Some((ReportOrEnd::End, _)), Some((_, helper))) = (&report, &self.helper) {
             // It closed the socket by exiting, so this does not block. ECHILD: the supervisor's
             // own reaping was faster.
             match waitid(WaitId::PidFd(helper.as_fd()), WaitIdOptions::EXITED) {

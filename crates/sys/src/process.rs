@@ -285,3 +285,57 @@ fn checked(result: libc::c_long) -> Result<libc::c_long> {
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
+
+    /// A directory of a cgroup v2 hierarchy, if this machine has one mounted.
+    fn unified() -> Option<std::path::PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.starts_with("cgroup2 "))?;
+        mount.split(' ').nth(1).map(Into::into)
+    }
+
+    #[test]
+    fn a_child_is_born_in_its_cgroup_and_namespaces() {
+        let Some(hierarchy) = unified() else { return };
+        let group = hierarchy.join(format!("sys-process-test-{}", std::process::id()));
+        std::fs::create_dir(&group).unwrap();
+        let directory = std::fs::File::open(&group).unwrap();
+        let (gate, open_gate) = rustix::pipe::pipe().unwrap();
+        let options = ForkOptions {
+            namespaces: Some(UnshareFlags::NEWPID | UnshareFlags::NEWUTS),
+            cgroup: Some(directory.as_fd()),
+        };
+        let Forked::Parent { pid, pidfd } = fork(&options).unwrap() else {
+            drop(open_gate);
+            rustix::io::read(&gate, &mut [0u8]).ok();
+            exit_now(rustix::process::getpid().as_raw_nonzero().get());
+        };
+        let processes = std::fs::read_to_string(group.join("cgroup.procs")).unwrap();
+        let uts = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/uts")).unwrap();
+        let separate = uts(&pid.to_string()) != uts("self");
+        rustix::io::write(&open_gate, b"x").unwrap();
+        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        std::fs::remove_dir(&group).unwrap();
+        assert_eq!(processes, format!("{pid}\n"));
+        assert!(separate);
+        assert_eq!(status.exit_status(), Some(1), "it is the first of its pid namespace");
+    }
+
+    #[test]
+    fn only_kept_descriptors_stay_open() {
+        let (kept, _write) = rustix::pipe::pipe().unwrap();
+        let (lost, _also) = rustix::pipe::pipe().unwrap();
+        let Forked::Parent { pidfd, .. } = fork(&ForkOptions::default()).unwrap() else {
+            close_all_but(&[kept.as_fd()]).ok();
+            let open = |fd: &OwnedFd| rustix::io::fcntl_getfd(fd).is_ok();
+            exit_now(i32::from(open(&kept)) + 2 * i32::from(open(&lost)));
+        };
+        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(1));
+    }
+}

@@ -192,4 +192,29 @@ mod tests {
             &legacy(&["cpu,cpuacct", "memory", "name=systemd"]),
         );
     }
+
+    /// In a thread, as a mount namespace is a thread's.
+    #[test]
+    fn the_unified_hierarchy_is_mounted_readonly() {
+        let mounted = std::thread::spawn(|| {
+            unshare(UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP).unwrap();
+            let slash = RootDir::open("/").unwrap();
+            let private = Change {
+                set: MountAttrFlags::empty(),
+                propagation: Some(sys::mount::Propagation::Private),
+                recursive: true,
+            };
+            change(&slash, &private).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let view = View { layout: Layout::Unified, host_namespace: false };
+            let target = RootDir::open(directory.path()).unwrap().into();
+            stage(&view, true).unwrap().attach(&target).unwrap();
+            let procs = std::fs::read_to_string(directory.path().join("cgroup.procs"));
+            let refused = std::fs::create_dir(directory.path().join("x")).unwrap_err();
+            rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+            (procs.is_ok(), refused.kind())
+        });
+        let expect = (true, std::io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(mounted.join().unwrap(), expect);
+    }
 }

@@ -64,8 +64,8 @@ fn spawn(
     let (reports, theirs) = channel::pair()?;
     match fork(options).step(|| "clone a new process".to_owned())? {
         Forked::Child => end_child(&theirs, child),
-        Forked::Parent { pidfd, .. } if is_helper => {
-            Ok(Pending { pid: None, pidfd: None, reports, helper: Some(pidfd) })
+        Forked::Parent { pid, pidfd } if is_helper => {
+            Ok(Pending { pid: None, pidfd: None, reports, helper: Some((pid, pidfd)) })
         }
         Forked::Parent { pid, pidfd } => {
             Ok(Pending { pid: Some(pid), pidfd: Some(pidfd), reports, helper: None })

@@ -24,6 +24,8 @@ pub(crate) const CASES: &[Case] = &[
     ("privileged_mounts", privileged_mounts),
     ("cgroup_namespace_of_the_host", cgroup_namespace_of_the_host),
     ("shared_propagation", shared_propagation),
+    ("upper_layers_win", upper_layers_win),
+    ("targets_that_move", targets_that_move),
 ];
 
 fn standard_mounts() {
@@ -370,4 +372,53 @@ fn shared_propagation() {
     assert!(!outcome(Propagation::RPrivate));
     use std::os::fd::AsFd;
     rustix::thread::move_into_link_name_space(here.as_fd(), None).unwrap();
+}
+
+fn upper_layers_win() {
+    let image = Image::new();
+    for (layer, text) in [("top:most", "top"), ("middle", "middle")] {
+        fs::create_dir(image.path(layer)).unwrap();
+        fs::write(image.path(layer).join("who"), format!("{text}\n")).unwrap();
+    }
+    fs::write(image.path("middle/also"), "middle\n").unwrap();
+    let mut spec = image.shell("cat /who /also");
+    if let Rootfs::Overlay { lower, .. } = &mut spec.rootfs {
+        lower.insert(0, image.path("top:most"));
+        lower.insert(1, image.path("middle"));
+    }
+    check(spec, "top\nmiddle\n");
+}
+
+/// Somebody exchanges a directory of a shared volume with a link to a directory of the host while
+/// containers mount and make things below it (CVE-2021-30465, CVE-2024-45310).
+fn targets_that_move() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use sys::process::{ForkOptions, Forked, fork};
+    let image = Image::new();
+    let volume = image.path("volume");
+    let canary = image.path("canary");
+    fs::create_dir_all(volume.join("moving")).unwrap();
+    fs::create_dir(&canary).unwrap();
+    symlink(&canary, volume.join("link")).unwrap();
+    let (one, other) = (volume.join("moving"), volume.join("link"));
+    let Forked::Parent { pid, pidfd } = fork(&ForkOptions::default()).unwrap() else {
+        loop {
+            renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).ok();
+        }
+    };
+    for round in 0..100 {
+        let mut spec = image.shell("true");
+        spec.mounts = vec![
+            bind(volume.clone(), "/volume"),
+            bind("/etc".into(), &format!("/volume/moving/directory-{round}")),
+            bind("/etc/hostname".into(), &format!("/volume/moving/file-{round}")),
+        ];
+        // Whether it starts is up to the race.
+        drop(run_container(spec));
+    }
+    sys::process::kill(pid, libc::SIGKILL).unwrap();
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
+    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
 }

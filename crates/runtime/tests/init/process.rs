@@ -275,6 +275,7 @@ fn joined_namespaces() {
             net: container,
             cgroup: Namespace::Private,
         };
+        // The helper is in the network that its process will have.
         let join = JoinNamespaces {
             pid: Some(pidfd.as_fd()),
             ipc: Some(pidfd.as_fd()),

@@ -17,7 +17,7 @@ const RATIO_FLOOR: u64 = 1 << 30;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// The most that may come out for each byte that went in. gzip itself reaches about 1030.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct Ratio {
     pub most: u64,
     /// Output below which the ratio is not looked at.

@@ -55,6 +55,10 @@ pub enum StorageError {
     },
     #[error("a worker thread of the unpacker panicked")]
     Panicked,
+    #[error("{reason}")]
+    RefusedByUnpacker { reason: String },
+    #[error("unpacker: {reason}")]
+    Unpacker { reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -78,6 +82,7 @@ impl Kinded for StorageError {
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::Bomb { .. }
+            | Self::RefusedByUnpacker { .. }
             | Self::WrongLayer { .. } => ErrorKind::InvalidArgument,
             Self::NoLayer { .. } | Self::NoBlob { .. } | Self::NoContainer { .. } => {
                 ErrorKind::NotFound
@@ -88,6 +93,7 @@ impl Kinded for StorageError {
             | Self::DataLoss { .. }
             | Self::BlobDamaged { .. }
             | Self::Output { .. }
+            | Self::Unpacker { .. }
             | Self::Panicked => ErrorKind::Internal,
         }
     }

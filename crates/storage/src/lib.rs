@@ -23,6 +23,7 @@
 
 mod chain;
 mod changes;
+mod confine;
 mod containers;
 mod content;
 mod decode;
@@ -39,6 +40,7 @@ mod unpack;
 
 pub use chain::{chain_id, sha256, top_chain};
 pub use changes::{Change, ChangeKind};
+pub use confine::{Confined, unpack_main};
 pub use containers::{OverlayDirs, add_container, drop_container};
 pub use content::{Content, LARGEST as LARGEST_BLOB};
 pub use decode::{Decoder, Ratio, as_storage_error};

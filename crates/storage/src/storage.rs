@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metadata::Store;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, renameat, statat, syncfs};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, syncfs};
 use rustix::io::Errno;
 use spec::Digest;
 use sys::RootDir;
@@ -168,10 +168,8 @@ impl Storage {
         expected: Option<&Digest>,
     ) -> Result<Staged, StorageError> {
         let ingest = self.ingest()?;
-        let dir = RootDir::open(&ingest.path).map_err(StorageError::file("open", &ingest.path))?;
-        let open = |path: &PathBuf| RootDir::open(path).map_err(StorageError::file("open", path));
-        let lowers = base.lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let unpacked = self.0.unpacker.unpack(dir, &lowers, stream, self.0.limits)?;
+        let unpacked = self.0.unpacker.unpack(&ingest.path, &base.lowers, stream, self.0.limits)?;
+        finish_unpacked(&ingest.path)?;
         let diff_id = unpacked.diff_id;
         if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
             return Err(StorageError::WrongLayer { expected: *expected, actual: diff_id });
@@ -513,12 +511,35 @@ fn make_root(path: &Path) -> Result<RootDir, StorageError> {
     Ok(root)
 }
 
+/// Does what a confined unpacker may not, and makes sure that it left only what it should: the
+/// paths below become mounts.
+fn finish_unpacked(path: &Path) -> Result<(), StorageError> {
+    let failed = || StorageError::file("finish", path);
+    let layer = RootDir::open(path).map_err(failed())?;
+    crate::tree::mark_opaque(&layer).map_err(failed())?;
+    let expected = [
+        ("diff", FileType::Directory),
+        ("recipe", FileType::RegularFile),
+        ("replaced", FileType::Directory),
+    ];
+    for (name, kind) in expected {
+        let stat = statat(&layer, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())?;
+        if FileType::from_raw_mode(stat.st_mode) != kind {
+            return Err(failed()(Errno::ISNAM));
+        }
+    }
+    Ok(())
+}
+
 fn write_committed(layer: &Staged) -> Result<(), StorageError> {
-    let path = layer.ingest.path.join("committed");
+    let failed = || StorageError::file("write", layer.ingest.path.join("committed"));
+    let dir = RootDir::open(&layer.ingest.path).map_err(failed())?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(&dir, "committed", flags, Mode::from_raw_mode(0o600)).map_err(failed())?;
     let json = serde_json::to_vec(&layer.record).expect("digests and numbers always serialize");
-    std::fs::write(&path, json).map_err(|error| {
-        StorageError::file("write", path)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-    })
+    std::fs::File::from(file)
+        .write_all(&json)
+        .map_err(|error| failed()(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
 fn to_layer(chain_id: Digest, record: &LayerRecord) -> Layer {

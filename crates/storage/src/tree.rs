@@ -5,16 +5,18 @@
 //! makes room for the new entry. Nothing is written through an existing file.
 //!
 //! Order does not matter for whiteouts: a name that the layer itself has wins over its whiteout,
-//! and a directory with both is opaque. Whiteouts take overlay's form (a 0:0 character device,
-//! `trusted.overlay.opaque`) at once.
+//! and a directory with both is opaque. Whiteouts take overlay's form (a 0:0 character device) at
+//! once; opaque directories are listed in `<layer>/opaque`, for [`mark_opaque`] to give them
+//! overlay's attribute, which takes a privilege that the unpacker need not have.
 //!
 //! Device nodes and setuid files are real: what keeps them inert on the host is that all of
 //! this lies below a directory of mode 0700.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -34,6 +36,8 @@ use crate::recipe::RecipeWriter;
 use crate::tar::{Entry, Kind, Reader};
 
 const OPAQUE: &str = "trusted.overlay.opaque";
+/// The longest path that can be opened.
+const LONGEST: usize = 4096;
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// A layer being unpacked.
@@ -44,6 +48,7 @@ pub(crate) struct Tree<'lowers> {
     lowers: &'lowers [RootDir],
     last: Option<Rc<Parent>>,
     times: Times,
+    opaques: RefCell<BufWriter<File>>,
     /// Bytes in files and links, each inode once: what Docker calls the size of a layer.
     pub(crate) size: u64,
     /// The layer hides everything below its root.
@@ -109,7 +114,10 @@ impl<'lowers> Tree<'lowers> {
         mkdirat(&layer, "replaced", Mode::from_raw_mode(0o700)).map_err(failed("create"))?;
         let diff = layer.open_dir("diff").map_err(failed("open"))?;
         let times = Times::new(&layer).map_err(failed("create"))?;
-        let mut tree = Self { layer, diff, lowers, last: None, times, size: 0, opaque: false };
+        let opaques = create(&layer, "opaque").map_err(failed("create"))?;
+        let opaques = RefCell::new(BufWriter::new(opaques));
+        let mut tree =
+            Self { layer, diff, lowers, last: None, times, opaques, size: 0, opaque: false };
         let root = openat(&tree.diff, ".", DIR_FLAGS | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("open"))?;
         tree.inherit(b"", root.as_fd()).map_err(failed("create"))?;
@@ -137,7 +145,7 @@ impl<'lowers> Tree<'lowers> {
             Meaning::Opaque => return self.hide_all(&parent).map_err(subject.failed("mark")),
             Meaning::Whiteout(hidden) => {
                 let place = Place { parent, name: hidden.to_vec() };
-                return Self::hide(&place).map_err(subject.failed("white out"));
+                return self.hide(&place).map_err(subject.failed("white out"));
             }
             Meaning::File | Meaning::Ignored => {}
         }
@@ -148,7 +156,7 @@ impl<'lowers> Tree<'lowers> {
             Kind::HardLink => self.put_hard_link(&place, entry, &mut reader.sink, &subject),
             // A 0:0 character device is what overlay takes for a whiteout.
             Kind::CharDevice if entry.device == (0, 0) => {
-                Self::hide(&place).map_err(subject.failed("white out"))
+                self.hide(&place).map_err(subject.failed("white out"))
             }
             Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
                 self.put_node(&place, entry, &mut reader.sink, &subject)
@@ -158,6 +166,7 @@ impl<'lowers> Tree<'lowers> {
 
     /// Gives directories their times, which making their content changed.
     pub(crate) fn finish(self) -> Result<(), StorageError> {
+        self.opaques.borrow_mut().flush().map_err(errno).map_err(Subject(b"/").failed("mark"))?;
         self.times.apply(&self.diff).map_err(Subject(b"/").failed("set times below"))
     }
 
@@ -190,7 +199,7 @@ impl<'lowers> Tree<'lowers> {
         let dir = openat(place.dir(), place.name(), DIR_FLAGS | OFlags::CLOEXEC, Mode::empty())
             .map_err(subject.failed("open"))?;
         if was_hidden {
-            set_opaque(dir.as_fd()).map_err(subject.failed("mark"))?;
+            self.note_opaque(&place.real()).map_err(subject.failed("mark"))?;
         }
         set_owner_and_mode(dir.as_fd(), entry).map_err(subject.failed("set attributes of"))?;
         set_xattrs(dir.as_fd(), entry).map_err(subject.failed("set attributes of"))?;
@@ -468,7 +477,7 @@ impl<'lowers> Tree<'lowers> {
         let dir = openat(place.dir(), place.name(), DIR_FLAGS | OFlags::CLOEXEC, Mode::empty())?;
         if hidden {
             fchmod(&dir, Mode::from_raw_mode(0o755))?;
-            return set_opaque(dir.as_fd());
+            return self.note_opaque(&place.real());
         }
         self.inherit(&place.real(), dir.as_fd())
     }
@@ -494,17 +503,13 @@ impl<'lowers> Tree<'lowers> {
         fchmod(dir, Mode::from_raw_mode(0o755))
     }
 
-    fn hide(place: &Place) -> rustix::io::Result<()> {
+    fn hide(&self, place: &Place) -> rustix::io::Result<()> {
         match place.stat()? {
             None => {
                 let mode = Mode::empty();
                 mknodat(place.dir(), place.name(), FileType::CharacterDevice, mode, 0)
             }
-            Some(stat) if is_directory(&stat) => {
-                let flags = DIR_FLAGS | OFlags::CLOEXEC;
-                let dir = openat(place.dir(), place.name(), flags, Mode::empty())?;
-                set_opaque(dir.as_fd())
-            }
+            Some(stat) if is_directory(&stat) => self.note_opaque(&place.real()),
             // The layer's own file wins over its whiteout.
             Some(_) => Ok(()),
         }
@@ -515,29 +520,75 @@ impl<'lowers> Tree<'lowers> {
             // Overlay does not look at the attribute of a root: the list of lowers ends here.
             self.opaque = true;
         }
-        let dir = openat(&parent.dir, ".", DIR_FLAGS | OFlags::CLOEXEC, Mode::empty())?;
-        set_opaque(dir.as_fd())
+        self.note_opaque(&parent.real)
     }
+
+    fn note_opaque(&self, real: &[u8]) -> rustix::io::Result<()> {
+        put_path(&mut *self.opaques.borrow_mut(), real).map_err(errno)
+    }
+}
+
+/// Gives the directories in `<layer>/opaque` their attribute and removes the list. The list is not
+/// trusted: it cannot name anything but directories of the layer.
+pub(crate) fn mark_opaque(layer: &RootDir) -> rustix::io::Result<()> {
+    let list = layer.open_strict("opaque", OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+    let mut list = BufReader::new(File::from(list));
+    let diff = RootDir::from_fd(layer.open_strict(
+        "diff",
+        OFlags::PATH | OFlags::DIRECTORY,
+        Mode::empty(),
+    )?);
+    while !list.fill_buf().map_err(errno)?.is_empty() {
+        let path = get_path(&mut list).map_err(errno)?;
+        match diff.open_strict(as_path(&path), DIR_FLAGS, Mode::empty()) {
+            Ok(dir) => fsetxattr(&dir, OPAQUE, b"y", XattrFlags::empty())?,
+            // Replaced by something else later in the layer.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    unlinkat(layer, "opaque", AtFlags::empty())
+}
+
+fn create(layer: &RootDir, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    openat(layer, name, flags, Mode::from_raw_mode(0o600)).map(File::from)
+}
+
+fn put_path(output: &mut impl Write, path: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(path.len()).map_err(|_range| Errno::NAMETOOLONG)?;
+    output.write_all(&length.to_le_bytes())?;
+    output.write_all(path)
+}
+
+fn get_path(input: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > LONGEST {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    let mut path = vec![0; length];
+    input.read_exact(&mut path)?;
+    Ok(path)
 }
 
 /// Times of directories, kept in a file without a name: a hostile layer may have millions.
 struct Times {
-    file: std::cell::RefCell<BufWriter<File>>,
+    file: RefCell<BufWriter<File>>,
 }
 
 impl Times {
     fn new(layer: &RootDir) -> rustix::io::Result<Self> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-        let fd: OwnedFd = openat(layer, "times", flags, Mode::from_raw_mode(0o600))?;
+        let file = create(layer, "times")?;
         unlinkat(layer, "times", AtFlags::empty())?;
-        Ok(Self { file: std::cell::RefCell::new(BufWriter::new(File::from(fd))) })
+        Ok(Self { file: RefCell::new(BufWriter::new(file)) })
     }
 
     fn push(&self, path: &[u8], (seconds, nanos): (i64, u32)) -> rustix::io::Result<()> {
-        let length = u32::try_from(path.len()).map_err(|_range| Errno::NAMETOOLONG)?;
-        let head = [&length.to_le_bytes()[..], &seconds.to_le_bytes(), &nanos.to_le_bytes()];
         let mut file = self.file.borrow_mut();
-        file.write_all(&head.concat()).and_then(|()| file.write_all(path)).map_err(errno)
+        let time = [&seconds.to_le_bytes()[..], &nanos.to_le_bytes()].concat();
+        put_path(&mut *file, path).and_then(|()| file.write_all(&time)).map_err(errno)
     }
 
     /// Sets them in the order they came, so that the last one of a name stays.
@@ -546,12 +597,10 @@ impl Times {
         file.rewind().map_err(errno)?;
         let mut file = BufReader::new(file);
         while !file.fill_buf().map_err(errno)?.is_empty() {
-            let (mut length, mut seconds, mut nanos) = ([0; 4], [0; 8], [0; 4]);
-            file.read_exact(&mut length).map_err(errno)?;
+            let path = get_path(&mut file).map_err(errno)?;
+            let (mut seconds, mut nanos) = ([0; 8], [0; 4]);
             file.read_exact(&mut seconds).map_err(errno)?;
             file.read_exact(&mut nanos).map_err(errno)?;
-            let mut path = vec![0; u32::from_le_bytes(length) as usize];
-            file.read_exact(&mut path).map_err(errno)?;
             let mtime = (i64::from_le_bytes(seconds), u32::from_le_bytes(nanos));
             match diff.open_strict(as_path(&path), DIR_FLAGS, Mode::empty()) {
                 Ok(dir) => futimens(&dir, &timestamps(mtime))?,
@@ -587,10 +636,6 @@ pub(crate) fn is_directory(stat: &Stat) -> bool {
 
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-fn set_opaque(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    fsetxattr(dir, OPAQUE, b"y", XattrFlags::empty())
 }
 
 fn timestamps((seconds, nanos): (i64, u32)) -> Timestamps {

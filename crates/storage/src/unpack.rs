@@ -10,10 +10,12 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::fs::{Mode, OFlags, fstatvfs, openat};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::Digest;
 use sys::RootDir;
@@ -30,7 +32,7 @@ const QUEUE: usize = 4;
 const RESERVE: u64 = 64 << 20;
 
 /// How much a layer may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Limits {
     /// Of the tar, and of the files in it with their holes.
     pub bytes: u64,
@@ -45,7 +47,7 @@ impl Default for Limits {
 }
 
 /// What came out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpacked {
     pub diff_id: Digest,
     /// Length of the plain tar.
@@ -59,12 +61,12 @@ pub struct Unpacked {
 /// Unpacks a stream into a directory. Where the work is done, in this process or in a confined
 /// one, is the implementor's affair.
 pub trait Unpacker: Send + Sync + std::fmt::Debug {
-    /// Fills the empty directory `layer` with `diff/`, `replaced/` and `recipe`. `lowers` are the
-    /// `diff/` directories of the layers below, top first.
+    /// Fills the empty directory `layer` with `diff/`, `replaced/`, `recipe` and `opaque`.
+    /// `lowers` are the `diff/` directories of the layers below, top first.
     fn unpack(
         &self,
-        layer: RootDir,
-        lowers: &[RootDir],
+        layer: &Path,
+        lowers: &[PathBuf],
         stream: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacked, StorageError>;
@@ -77,11 +79,35 @@ pub struct InProcess;
 impl Unpacker for InProcess {
     fn unpack(
         &self,
-        layer: RootDir,
-        lowers: &[RootDir],
+        layer: &Path,
+        lowers: &[PathBuf],
         stream: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacked, StorageError> {
+        Directories::open(layer, lowers)?.fill(stream, limits)
+    }
+}
+
+/// What an unpacker works on, opened by trusted paths.
+#[derive(Debug)]
+pub(crate) struct Directories {
+    pub(crate) layer: RootDir,
+    pub(crate) lowers: Vec<RootDir>,
+}
+
+impl Directories {
+    pub(crate) fn open(layer: &Path, lowers: &[PathBuf]) -> Result<Self, StorageError> {
+        let open = |path: &Path| RootDir::open(path).map_err(StorageError::file("open", path));
+        let lowers = lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?;
+        Ok(Self { layer: open(layer)?, lowers })
+    }
+
+    pub(crate) fn fill(
+        self,
+        stream: &mut (dyn Read + Send),
+        limits: Limits,
+    ) -> Result<Unpacked, StorageError> {
+        let Self { layer, lowers } = self;
         let limits = within_disk(&layer, limits)?;
         std::thread::scope(|scope| {
             let (to_writer, chunks) = sync_channel(QUEUE);
@@ -95,7 +121,7 @@ impl Unpacker for InProcess {
                 outcome
             });
             let hasher = scope.spawn(move || hash(&hashed));
-            let written = write(layer, lowers, ChunkReader::new(chunks), limits);
+            let written = write(layer, &lowers, ChunkReader::new(chunks), limits);
             let fed = feeder.join().map_err(|_panic| StorageError::Panicked)?;
             let diff_id = hasher.join().map_err(|_panic| StorageError::Panicked)?;
             // What stopped the stream explains what the writer saw of it.

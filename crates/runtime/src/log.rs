@@ -25,6 +25,7 @@ pub use json::decode_json_line;
 use lines::{Record, Splitter};
 pub use local::{LocalFrame, decode_local};
 use rotate::RotatingFile;
+pub use rotate::{FileIdentity, Position};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stream {
@@ -132,6 +133,29 @@ impl LogWriter {
     /// Opens the path again, after somebody else renamed the file.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.file.reopen()
+    }
+
+    /// Where the next record goes.
+    pub const fn position(&self) -> Position {
+        self.file.position()
+    }
+
+    /// Takes back everything logged since `position`, in a process that has logged nothing yet.
+    pub fn rewind(&mut self, position: Position) -> io::Result<()> {
+        self.file.rewind(position)
+    }
+
+    /// Compresses files that were rotated away; after this they cannot be taken back.
+    pub fn compress_rotated(&mut self) -> io::Result<()> {
+        self.file.compress_rotated()
+    }
+
+    /// How many bytes of a stream are not logged, because their line has not ended.
+    pub fn unlogged(&self, stream: Stream) -> usize {
+        match stream {
+            Stream::Stdout => self.stdout.unlogged(),
+            Stream::Stderr => self.stderr.unlogged(),
+        }
     }
 
     pub fn unfinished(&self) -> Unfinished {

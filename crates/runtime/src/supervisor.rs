@@ -20,6 +20,7 @@ mod exit;
 mod handover;
 mod launch;
 mod poll;
+mod recorder;
 mod requests;
 mod start;
 mod state;

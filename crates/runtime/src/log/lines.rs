@@ -73,6 +73,11 @@ impl Splitter {
         self.long = None;
     }
 
+    /// The length of the part that waits for its end.
+    pub fn unlogged(&self) -> usize {
+        self.carry.len()
+    }
+
     /// Emits the full parts of carry and `line`; what is returned belongs behind the carry.
     fn parts<'a>(
         &mut self,

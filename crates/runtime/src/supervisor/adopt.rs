@@ -12,12 +12,12 @@ use std::rc::Rc;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use spec::Id;
 
+use super::recorder::Recorder;
 use super::start::remove_directory;
 use super::state::{self, Saved, StdinMode};
 use super::streams::Streams;
 use super::{Phase, Run, Supervisor, Unrecorded};
 use crate::cgroup::Cgroup;
-use crate::log::LogWriter;
 use crate::protocol::{Exit, Failure};
 
 impl Supervisor {
@@ -67,11 +67,7 @@ impl Supervisor {
             return Err(Failure::NotRunning);
         }
         let cgroup = self.cgroup_of(&saved)?;
-        // The container is worth more than its log.
-        let log = LogWriter::open(&saved.log).unwrap_or_else(|error| {
-            super::note(format_args!("open the log of {}: {error}", saved.id));
-            None
-        });
+        let log = self.recover_log(&saved, directory);
         let ends = state::reopen_stdio(directory, &saved);
         let is_container = saved.container.is_none();
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
@@ -94,6 +90,19 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Opens the log, with what the dead supervisor had on its way to it. The container is worth
+    /// more than its log.
+    fn recover_log(&mut self, saved: &Saved, directory: &Path) -> Option<Recorder> {
+        let log = Recorder::open(&saved.log, directory, saved.tty).unwrap_or_else(|error| {
+            super::note(format_args!("open the log of {}: {error}", saved.id));
+            None
+        });
+        log.map(|mut log| {
+            log.recover(&mut self.scratch);
+            log
+        })
+    }
+
     fn cgroup_of(&self, saved: &Saved) -> Result<Rc<Cgroup>, Failure> {
         match &saved.container {
             Some(container) => Ok(Rc::clone(&self.running(container)?.1.cgroup)),
@@ -113,6 +122,9 @@ impl Supervisor {
                 self.remove_cgroup(saved.id, cgroup, 0);
             }
             return;
+        }
+        if let Some(mut log) = self.recover_log(&saved, directory) {
+            log.finish(&mut self.scratch);
         }
         self.unrecorded.push(Unrecorded {
             exit: Exit {

@@ -16,11 +16,11 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
+use super::recorder::Recorder;
 use super::start::failed;
 use super::state::{Saved, StdinMode};
 use super::streams::{Carry, Ends, Streams};
 use super::{Config, Phase, Run, Supervisor, Timer};
-use crate::log::LogWriter;
 use crate::protocol::{AttachOptions, Failure, Reply};
 
 const STATE_VARIABLE: &str = "BOXSHIP_SUPERVISOR_STATE";
@@ -198,7 +198,9 @@ impl Supervisor {
         };
         let pidfd = take(image.pidfd);
         let cgroup = Rc::new(self.hierarchies.adopt(&saved.cgroup)?);
-        let log = LogWriter::open(&saved.log).map_err(failed(|| "open the log".to_owned()))?;
+        let directory = saved.directory(&self.config.exec_root);
+        let log = Recorder::open(&saved.log, &directory, saved.tty)
+            .map_err(failed(|| "open the log".to_owned()))?;
         let mut streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
         streams.take_carry(carry);
         for SubscriberImage { socket, options, backlog } in image.subscribers {

@@ -15,12 +15,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::poll::{Part, Source};
+use super::recorder::Recorder;
 use super::state::{self, Saved, StdinMode};
 use super::streams::{Ends, Streams};
 use super::{Phase, Run, Starting, Supervisor, Timer};
 use crate::cgroup::Cgroup;
 use crate::init::{self, JoinNamespaces, Pending, Report, ReportOrEnd};
-use crate::log::LogWriter;
 use crate::protocol::{AttachOptions, Failure, Reply};
 use crate::spec::{ContainerSpec, ExecSpec, LogSpec, Namespace};
 
@@ -108,8 +108,9 @@ impl Supervisor {
         asked: Asked,
     ) -> Result<(), Failure> {
         let directory = saved.directory(&self.config.exec_root);
-        let log = LogWriter::open(&saved.log).map_err(failed(|| "open the log".to_owned()))?;
         let (ends, stdio) = self.make_stdio(&saved)?;
+        let log = Recorder::open(&saved.log, &directory, saved.tty)
+            .map_err(failed(|| "open the log".to_owned()))?;
         let pending = init::spawn_container(spec, &self.joins(spec)?, cgroup, stdio)?;
         self.plug(spec, &pending)?;
         if let Some(pid) = pending.pid {

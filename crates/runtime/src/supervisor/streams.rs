@@ -16,8 +16,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::poll::{Part, Poller, SUBSCRIBER_MAX, Source};
+use super::recorder::Recorder;
 use super::subscriber::{BACKLOG_FULL, Subscriber};
-use crate::log::{LogWriter, Stream, Unfinished};
+use crate::log::{Stream, Unfinished};
 use crate::protocol::AttachOptions;
 
 /// The size of one read, and the size of a fresh pipe.
@@ -62,7 +63,7 @@ pub(super) struct Streams {
     /// Input that the process has not taken yet; clients are not read meanwhile.
     stdin_backlog: VecDeque<u8>,
     close_stdin_after_backlog: bool,
-    log: Option<LogWriter>,
+    log: Option<Recorder>,
     subscribers: Vec<Subscriber>,
     next_subscriber: u32,
     /// A client's backlog is full; output is not read.
@@ -80,7 +81,7 @@ pub(super) struct Carry {
 }
 
 impl Streams {
-    pub(super) fn new(tty: bool, stdin_once: bool, log: Option<LogWriter>) -> Self {
+    pub(super) fn new(tty: bool, stdin_once: bool, log: Option<Recorder>) -> Self {
         Self {
             ends: Ends::default(),
             tty,
@@ -167,7 +168,7 @@ impl Streams {
         self.close_stdin(io);
         let finished = std::mem::replace(&mut self.finished, true);
         if let Some(log) = self.log.as_mut().filter(|_| !finished) {
-            report(log.finish(super::now_nanos(), io.scratch));
+            log.finish(io.scratch);
         }
         for subscriber in &mut self.subscribers {
             subscriber.ending = true;
@@ -213,13 +214,13 @@ impl Streams {
     }
 
     pub(super) fn reopen_log(&mut self) -> io::Result<()> {
-        self.log.as_mut().map_or(Ok(()), LogWriter::reopen)
+        self.log.as_mut().map_or(Ok(()), Recorder::reopen)
     }
 
     /// What only this process knows, for the program that takes over.
     pub(super) fn carry(&self) -> Carry {
         Carry {
-            unfinished: self.log.as_ref().map(LogWriter::unfinished).unwrap_or_default(),
+            unfinished: self.log.as_ref().map(Recorder::unfinished).unwrap_or_default(),
             stdin_backlog: self.stdin_backlog.iter().copied().collect(),
             close_stdin: self.close_stdin_after_backlog,
         }
@@ -228,7 +229,7 @@ impl Streams {
     /// Call before [`Self::open`].
     pub(super) fn take_carry(&mut self, carry: Carry) {
         if let Some(log) = &mut self.log {
-            log.restore(carry.unfinished);
+            log.resume(carry.unfinished);
         }
         self.stdin_backlog = carry.stdin_backlog.into();
         self.close_stdin_after_backlog = carry.close_stdin;
@@ -240,8 +241,16 @@ impl Streams {
 
     /// Reads one chunk; false when there is no more for now.
     fn read_output(&mut self, stream: Stream, io: &mut Io<'_>) -> bool {
-        let Some(end) = self.output(stream) else { return false };
-        let read = match rustix::io::read(&*end, &mut *io.buffer) {
+        let end = match stream {
+            Stream::Stdout => &self.ends.stdout,
+            Stream::Stderr => &self.ends.stderr,
+        };
+        let Some(end) = end else { return false };
+        let read = match &mut self.log {
+            Some(log) => log.read(stream, end, io.buffer, io.scratch),
+            None => rustix::io::read(end, &mut *io.buffer),
+        };
+        let read = match read {
             Err(Errno::AGAIN) => return false,
             Err(Errno::INTR) => return true,
             // A pty whose last user is gone says EIO.
@@ -255,9 +264,6 @@ impl Streams {
             self.grow_pipes();
         }
         let chunk = &io.buffer[..read];
-        if let Some(log) = &mut self.log {
-            report(log.write(stream, chunk, super::now_nanos(), io.scratch));
-        }
         for subscriber in &mut self.subscribers {
             if subscriber.wants(stream) {
                 subscriber.push(stream, chunk, self.tty);
@@ -266,15 +272,12 @@ impl Streams {
         true
     }
 
-    fn output(&mut self, stream: Stream) -> &mut Option<OwnedFd> {
-        match stream {
+    fn close_output(&mut self, stream: Stream, io: &mut Io<'_>) {
+        let end = match stream {
             Stream::Stdout => &mut self.ends.stdout,
             Stream::Stderr => &mut self.ends.stderr,
-        }
-    }
-
-    fn close_output(&mut self, stream: Stream, io: &mut Io<'_>) {
-        if let Some(end) = self.output(stream).take() {
+        };
+        if let Some(end) = end.take() {
             io.poller.forget(end);
         }
     }
@@ -378,12 +381,5 @@ impl Streams {
                 None => io.poller.forget(&subscriber.socket),
             }
         }
-    }
-}
-
-/// A container goes on when its log cannot be written; the log's owner hears of it here.
-fn report(result: io::Result<()>) {
-    if let Err(error) = result {
-        super::note(format_args!("write a container's log: {error}"));
     }
 }

@@ -71,15 +71,21 @@ impl Fixture {
         self.directory.path().join(format!("{id}-json.log"))
     }
 
-    /// The text of a container's log, without time stamps.
+    /// The text of a container's log with its rotated files, without time stamps.
     pub(crate) fn log(&self, id: &Id) -> String {
-        let bytes = std::fs::read(self.log_path(id)).unwrap();
+        let path = self.log_path(id);
+        let numbers = (1..).map(|number| path.with_added_extension(number.to_string()));
+        let mut files: Vec<_> = numbers.take_while(|path| path.exists()).collect();
+        files.reverse();
+        files.push(path);
         let mut text = Vec::new();
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let entry = decode_json_line(line).expect("every record is whole");
-            text.extend_from_slice(&entry.line);
-            if !entry.partial {
-                text.push(b'\n');
+        for file in files {
+            for line in std::fs::read(file).unwrap().split_inclusive(|byte| *byte == b'\n') {
+                let entry = decode_json_line(line).expect("every record is whole");
+                text.extend_from_slice(&entry.line);
+                if !entry.partial {
+                    text.push(b'\n');
+                }
             }
         }
         String::from_utf8(text).unwrap()

@@ -67,7 +67,7 @@ fn stdin_stays_open() {
 
 fn a_slow_client_loses_nothing() {
     let mut fixture = Fixture::new();
-    let spec = fixture.spec("seq 1000000");
+    let spec = fixture.spec("seq 400000");
     let mut slow = fixture.start_attached(&spec, OUTPUT);
     let (theirs, gone) = stream_pair();
     let request = Request::Attach { id: spec.id.clone(), options: OUTPUT };
@@ -78,7 +78,7 @@ fn a_slow_client_loses_nothing() {
     assert!(!fixture.has_exit(&spec.id));
     let mut output = Vec::new();
     slow.read_to_end(&mut output).unwrap();
-    let expect: String = (1..=1_000_000).map(|number| format!("{number}\n")).collect();
+    let expect: String = (1..=400_000).map(|number| format!("{number}\n")).collect();
     assert!(demultiplex(&output).0 == expect);
     assert_eq!(fixture.exit(&spec.id).code, Some(0));
     assert!(fixture.log(&spec.id) == expect);
@@ -87,11 +87,11 @@ fn a_slow_client_loses_nothing() {
 
 fn a_vanished_client_stops_nobody() {
     let mut fixture = Fixture::new();
-    let spec = fixture.spec("seq 300000");
+    let spec = fixture.spec("seq 50000");
     let client = fixture.start_attached(&spec, OUTPUT);
     drop(client);
     assert_eq!(fixture.exit(&spec.id).code, Some(0));
-    assert!(fixture.log(&spec.id).ends_with("\n300000\n"));
+    assert!(fixture.log(&spec.id).ends_with("\n50000\n"));
     fixture.assert_clean();
 }
 

@@ -3,12 +3,14 @@
 use std::io::{Read, Write};
 
 use runtime::protocol::{Failure, Request, VERSION};
+use runtime::spec::LogSpec;
 
 use crate::Test;
 use crate::fixture::{ALL, Fixture, OUTPUT, demultiplex, process};
 
 pub(crate) const TESTS: &[Test] = &[
     ("killed_supervisor_loses_no_line", killed_supervisor_loses_no_line),
+    ("unfinished_lines_survive", unfinished_lines_survive),
     ("exit_codes_after_adoption", exit_codes_after_adoption),
     ("exits_while_nobody_watched", exits_while_nobody_watched),
     ("re_exec_keeps_everything", re_exec_keeps_everything),
@@ -18,19 +20,42 @@ pub(crate) const TESTS: &[Test] = &[
 
 fn killed_supervisor_loses_no_line() {
     let mut fixture = Fixture::new();
-    let mut spec =
-        fixture.spec("n=0; while [ $n -lt 20000 ]; do n=$((n+1)); echo $n; done; exit 6");
+    let expect: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    // At full speed, with rotation, so that the kill comes between reading and logging.
+    for (max_size, files) in [(None, 1), (Some(1 << 20), 100)] {
+        let mut spec = fixture.spec("seq 100000; exit 6");
+        if let LogSpec::JsonFile(log) = &mut spec.log {
+            log.max_size = max_size;
+            log.max_files = files;
+        }
+        let mut client = fixture.start_attached(&spec, OUTPUT);
+        client.read_exact(&mut [0; 100_000]).unwrap();
+        drop(client);
+        fixture.replace_killed();
+        fixture.replace_killed();
+        let exit = fixture.exit(&spec.id);
+        assert!(matches!(exit.code, Some(6) | None), "{exit:?}");
+        let log = fixture.log(&spec.id);
+        assert!(log == expect, "{} of 100000 lines", log.lines().count());
+    }
+    fixture.assert_clean();
+}
+
+fn unfinished_lines_survive() {
+    let mut fixture = Fixture::new();
+    let mut spec = fixture.spec("printf one; printf two >&2; read line; echo \" $line\"; echo >&2");
     spec.process.open_stdin = true;
     let mut client = fixture.start_attached(&spec, OUTPUT);
-    client.read_exact(&mut [0; 10_000]).unwrap();
-    drop(client);
+    client.read_exact(&mut [0; 2 * 8 + 6]).unwrap();
     fixture.replace_killed();
-    fixture.replace_killed();
-    let exit = fixture.exit(&spec.id);
-    assert!(matches!(exit.code, Some(6) | None), "{exit:?}");
-    let expect: String = (1..=20000).map(|number| format!("{number}\n")).collect();
-    let log = fixture.log(&spec.id);
-    assert!(log == expect, "{} of {} lines", log.lines().count(), 20000);
+    let (theirs, mut client) = crate::fixture::stream_pair();
+    let request = Request::Attach { id: spec.id.clone(), options: ALL };
+    fixture.call_with(request, vec![theirs]).unwrap();
+    writeln!(client, "more").unwrap();
+    fixture.exit(&spec.id);
+    let mut lines: Vec<_> = fixture.log(&spec.id).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["one more", "two"]);
     fixture.assert_clean();
 }
 

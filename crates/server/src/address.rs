@@ -30,7 +30,8 @@ impl Address {
     /// Reads `unix:///path`, `tcp://host:port`, `fd://`, or a bare `host:port`.
     pub(crate) fn parse(text: &str, tls: bool) -> Result<Self, AddressError> {
         let error = |reason: String| AddressError { text: text.to_owned(), reason };
-        let (protocol, rest) = text.trim().split_once("://").unwrap_or(("tcp", text.trim()));
+        let trimmed = text.trim();
+        let (protocol, rest) = trimmed.split_once("://").unwrap_or(("tcp", trimmed));
         match protocol {
             "unix" if rest.is_empty() => Ok(Self::Unix(DEFAULT_SOCKET.into())),
             "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
@@ -98,7 +99,10 @@ mod tests {
         check("fd://", "fd://");
         check("foo://x", "invalid bind address (foo://x): unsupported proto 'foo'");
         check("tcp://a:0", "invalid bind address (tcp://a:0): invalid port: 0");
-        check("tcp://a:1/x", "invalid bind address (tcp://a:1/x): should not contain a path element");
+        check(
+            "tcp://a:1/x",
+            "invalid bind address (tcp://a:1/x): should not contain a path element",
+        );
         assert_eq!(Address::parse("tcp://a", true).unwrap().to_string(), "tcp://a:2376");
     }
 }

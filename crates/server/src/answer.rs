@@ -182,9 +182,10 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Stream(chunks) => {
-                chunks.as_mut().poll_next(context).map(|next| next.map(|next| next.map(Frame::data)))
-            }
+            Self::Stream(chunks) => chunks
+                .as_mut()
+                .poll_next(context)
+                .map(|next| next.map(|next| next.map(Frame::data))),
         }
     }
 

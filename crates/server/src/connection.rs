@@ -89,6 +89,7 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     let ended = {
         let mut stopping = pin!(async move {

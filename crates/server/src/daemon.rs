@@ -282,6 +282,9 @@ mod tests {
         assert_eq!(find_group(groups, "dock"), None);
         assert_eq!(find_group(groups, "x"), None);
         assert_eq!(group(Some("77")).unwrap(), Some(Gid::from_raw(77)));
-        assert_eq!(group(Some("no such group")).unwrap_err().to_string(), "group no such group not found");
+        assert_eq!(
+            group(Some("no such group")).unwrap_err().to_string(),
+            "group no such group not found"
+        );
     }
 }

@@ -8,7 +8,7 @@
 
 mod value;
 
-use api_types::container::{CreateRequest, UpdateRequest};
+use api_types::container::{Config, CreateRequest, UpdateRequest};
 use api_types::host_config::{HostConfig, Resources};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -27,6 +27,8 @@ pub(crate) enum JsonError {
     Syntax { detail: String },
     #[error("unexpected content after JSON")]
     Trailing,
+    #[error("config cannot be empty in order to create a container")]
+    NoConfig,
     #[error("invalid JSON: more than {MAX_ELEMENTS} elements")]
     TooMany,
     #[error("invalid JSON: member {member:?} is given twice in different case")]
@@ -74,12 +76,16 @@ pub(crate) fn decode_create(value: Value) -> Result<CreateRequest, JsonError> {
     let mut members = object(value, "container.CreateRequest")?;
     let host_config = take(&mut members, "HostConfig")?;
     let networking_config = take(&mut members, "NetworkingConfig")?;
-    Ok(CreateRequest {
+    let fields = value::fields_of::<Config>();
+    let is_config = |key: &String| fields.iter().any(|field| field.eq_ignore_ascii_case(key));
+    let has_config = members.keys().any(is_config);
+    let request = CreateRequest {
         config: decode(Value::Object(members))?,
         host_config: decode_host_config(host_config).map_err(|error| error.inside("HostConfig"))?,
         networking_config: decode(networking_config)
             .map_err(|error| error.inside("NetworkingConfig"))?,
-    })
+    };
+    if has_config { Ok(request) } else { Err(JsonError::NoConfig) }
 }
 
 /// Decodes the body of `POST /containers/{id}/update`: `Resources` with one member more.
@@ -221,8 +227,21 @@ fn syntax_text(bytes: &[u8], error: &serde_json::Error) -> String {
         _ => return text.to_owned(),
     };
     match character_at(bytes, error.line(), error.column()) {
-        Some(character) => format!("invalid character '{}' {expected}", character.escape_default()),
+        Some(character) => format!("invalid character '{}' {expected}", quoted(character)),
         None => text.to_owned(),
+    }
+}
+
+/// As Go quotes a character.
+fn quoted(character: char) -> String {
+    match character {
+        '\'' | '\\' => format!("\\{character}"),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '\u{0}'..='\u{1f}' | '\u{7f}' => format!("\\x{:02x}", u32::from(character)),
+        '\u{feff}' | char::REPLACEMENT_CHARACTER => format!("\\u{:04x}", u32::from(character)),
+        _ => character.to_string(),
     }
 }
 

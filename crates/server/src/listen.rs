@@ -91,7 +91,8 @@ impl Options {
     }
 
     fn tcp(&self, socket: TcpListener, mut names: Vec<String>) -> Listener {
-        let name = socket.local_addr().map_or_else(|_| "tcp".to_owned(), |at| format!("tcp://{at}"));
+        let name =
+            socket.local_addr().map_or_else(|_| "tcp".to_owned(), |at| format!("tcp://{at}"));
         names.push(self.host_name.clone());
         let info = ListenerInfo { reachable_by_browsers: !self.tls_verify, names };
         let tls = self.tls.clone();

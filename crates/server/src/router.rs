@@ -224,7 +224,11 @@ mod tests {
         check("GET", "/images/get", Ok("/images/get"));
         check("GET", "/networks/", Ok("/networks/"));
         check("HEAD", "/_ping", Ok("/_ping"));
-        check("DELETE", "/containers/x/checkpoints/y", Ok("/containers/{id}/checkpoints/{checkpoint}"));
+        check(
+            "DELETE",
+            "/containers/x/checkpoints/y",
+            Ok("/containers/{id}/checkpoints/{checkpoint}"),
+        );
         check("OPTIONS", "/anything", Err((200, "")));
     }
 

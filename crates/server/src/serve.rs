@@ -88,7 +88,9 @@ fn connection(
         let _permit = permit;
         let transport = match (transport, tls) {
             (Transport::Tcp(stream), Some(tls)) => {
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await {
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream))
+                    .await
+                {
                     Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
                     Ok(Err(error)) => return tracing::info!(%error, "TLS handshake failed"),
                     Err(_elapsed) => return tracing::info!("TLS handshake timed out"),
@@ -131,3 +133,6 @@ impl Acceptor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

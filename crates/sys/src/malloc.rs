@@ -13,13 +13,3 @@ pub fn limit_arenas(count: u32) {
     #[cfg(not(target_env = "gnu"))]
     let _ = count;
 }
-
-/// Gives freed memory at the top of the heap back to the kernel.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes an integer and locks the allocator itself; nothing else can
-    // release the allocator's own reserve.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

@@ -34,7 +34,9 @@ impl App for TestApp {
                     Answer::Takeover(Takeover {
                         head,
                         run: Box::new(move |client| {
-                            Box::pin(async move { ends.send(relay(client, session).await).unwrap() })
+                            Box::pin(
+                                async move { ends.send(relay(client, session).await).unwrap() },
+                            )
                         }),
                     })
                 })
@@ -70,12 +72,12 @@ fn connect(keys: Option<&str>) -> Peer {
     let info = ListenerInfo { reachable_by_browsers: false, names: Vec::new() };
     let (stop, stopped) = watch::channel(false);
     let client_info = Client::new(Arc::new(info));
-    let served =
-        tokio::spawn(serve(Transport::Unix(server), client_info, Arc::new(app), stopped));
+    let served = tokio::spawn(serve(Transport::Unix(server), client_info, Arc::new(app), stopped));
     Peer { client, container, ends, served, _stop: stop }
 }
 
-const HIJACK: &[u8] = b"POST /hijack HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+const HIJACK: &[u8] =
+    b"POST /hijack HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 const OLD_HIJACK: &[u8] = b"POST /hijack HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n";
 
 impl Peer {
@@ -114,7 +116,9 @@ impl Peer {
 
 #[tokio::test]
 async fn connections_are_kept_between_requests_and_hijacked_after() {
-    for (request, expect) in [(HIJACK, "HTTP/1.1 101 UPGRADED\r\n"), (OLD_HIJACK, "HTTP/1.1 200 OK\r\n")] {
+    for (request, expect) in
+        [(HIJACK, "HTTP/1.1 101 UPGRADED\r\n"), (OLD_HIJACK, "HTTP/1.1 200 OK\r\n")]
+    {
         let mut peer = connect(None);
         for _ in 0..2 {
             peer.send(b"GET /x HTTP/1.1\r\nHost: d\r\n\r\n").await;
@@ -280,7 +284,8 @@ async fn garbage_is_answered_or_dropped() {
     check(b"GET / HTTP/9.9\r\n\r\n", bad).await;
     check(b"\0\0\0\0\r\n\r\n", bad).await;
     check(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"HTTP/1.1 400").await;
-    check(b"POST / HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", bad).await;
+    check(b"POST / HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", bad)
+        .await;
     check(b"POST / HTTP/1.1\r\nHost: d\r\nContent-Length: -1\r\n\r\n", bad).await;
     check(b"POST / HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: gzip\r\n\r\n", bad).await;
     check(b"GET / HTTP/1.1\r\nHost: d\r\nX: \0\r\n\r\n", bad).await;

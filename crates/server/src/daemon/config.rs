@@ -180,14 +180,19 @@ fn bridge(settings: &Settings, config: &mut EngineConfig) -> Result<()> {
     bridge.bip = settings.text("bip").map(|text| network("bip", text)).transpose()?;
     bridge.fixed_cidr =
         settings.text("fixed-cidr").map(|text| network("fixed-cidr", text)).transpose()?;
-    bridge.default_gateway =
-        settings.text("default-gateway").map(|text| address("default-gateway", text)).transpose()?;
+    bridge.default_gateway = settings
+        .text("default-gateway")
+        .map(|text| address("default-gateway", text))
+        .transpose()?;
     bridge.default_bind_ip = settings.text("ip").map(|text| address("ip", text)).transpose()?;
     bridge.mtu = match settings.integer("mtu") {
         None | Some(0) => None,
-        Some(mtu) => Some(u32::try_from(mtu).ok().filter(|mtu| *mtu >= 68).ok_or_else(|| {
-            invalid("mtu", &mtu.to_string(), "not between 68 and 4294967295")
-        })?),
+        Some(mtu) => Some(
+            u32::try_from(mtu)
+                .ok()
+                .filter(|mtu| *mtu >= 68)
+                .ok_or_else(|| invalid("mtu", &mtu.to_string(), "not between 68 and 4294967295"))?,
+        ),
     };
     set(&mut bridge.icc, settings.switch("icc"));
     set(&mut bridge.ip_forward, settings.switch("ip-forward"));
@@ -254,7 +259,11 @@ fn containers(settings: &Settings, config: &mut EngineConfig) -> Result<()> {
     config.seccomp_profile = seccomp_profile(settings)?;
     for option in settings.list("exec-opts").unwrap_or_default() {
         if option != "native.cgroupdriver=cgroupfs" {
-            return Err(invalid("exec-opts", &option, "only native.cgroupdriver=cgroupfs is known"));
+            return Err(invalid(
+                "exec-opts",
+                &option,
+                "only native.cgroupdriver=cgroupfs is known",
+            ));
         }
     }
     Ok(())
@@ -317,7 +326,7 @@ fn typed<T: DeserializeOwned>(
     let Some(value) = settings.value(name) else { return Ok(None) };
     serde_json::from_value(value.clone())
         .map(Some)
-        .map_err(|_| invalid(name, &value.to_string(), "not of the expected form"))
+        .map_err(|_malformed| invalid(name, &value.to_string(), "not of the expected form"))
 }
 
 fn invalid(name: &'static str, value: &str, reason: &'static str) -> ConfigError {
@@ -325,14 +334,14 @@ fn invalid(name: &'static str, value: &str, reason: &'static str) -> ConfigError
 }
 
 fn address(name: &'static str, text: &str) -> Result<IpAddr> {
-    text.parse().map_err(|_| invalid(name, text, "no IP address"))
+    text.parse().map_err(|_malformed| invalid(name, text, "no IP address"))
 }
 
 fn network(name: &'static str, text: &str) -> Result<(IpAddr, u8)> {
     let error = || invalid(name, text, "no network in CIDR form");
     let (address, prefix) = text.split_once('/').ok_or_else(error)?;
-    let address: IpAddr = address.parse().map_err(|_| error())?;
-    let prefix: u8 = prefix.parse().map_err(|_| error())?;
+    let address: IpAddr = address.parse().map_err(|_malformed| error())?;
+    let prefix: u8 = prefix.parse().map_err(|_malformed| error())?;
     let widest = if address.is_ipv4() { 32 } else { 128 };
     if prefix <= widest { Ok((address, prefix)) } else { Err(error()) }
 }

@@ -54,12 +54,7 @@ pub(crate) struct Directive {
     pub(crate) help: &'static str,
 }
 
-const fn yes(
-    key: &'static str,
-    flag: &'static str,
-    kind: Kind,
-    help: &'static str,
-) -> Directive {
+const fn yes(key: &'static str, flag: &'static str, kind: Kind, help: &'static str) -> Directive {
     Directive { key, flag, short: None, kind, offer: Offer::Yes, reloadable: false, help }
 }
 
@@ -118,8 +113,13 @@ pub(crate) static DIRECTIVES: &[Directive] = &[
     yes("labels", "label", List, "key=value labels of the daemon").reloadable(),
     yes("live-restore", "live-restore", Switch, "Containers outlive the daemon [default: true]")
         .reloadable(),
-    yes("shutdown-timeout", "shutdown-timeout", Integer, "Seconds to stop containers [default: 15]")
-        .reloadable(),
+    yes(
+        "shutdown-timeout",
+        "shutdown-timeout",
+        Integer,
+        "Seconds to stop containers [default: 15]",
+    )
+    .reloadable(),
     // Places.
     yes("data-root", "data-root", Text, "Persistent state [default: /var/lib/boxship]"),
     yes("exec-root", "exec-root", Text, "State of running containers [default: /run/boxship]"),

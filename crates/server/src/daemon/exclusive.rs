@@ -81,9 +81,7 @@ pub(crate) fn lock_data_root(root: &Path) -> Result<File, ExclusiveError> {
     let file = open().map_err(ExclusiveError::io("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(ExclusiveError::Locked { root: root.to_owned() })
-        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ExclusiveError::Locked { root: root.to_owned() }),
         Err(errno) => Err(ExclusiveError::io("lock", &path)(errno.into())),
     }
 }

@@ -62,8 +62,11 @@ where
         event.record(&mut fields);
         let time = spec::time::rfc3339_nano_padded(SystemTime::now());
         let level = level_name(*event.metadata().level());
-        let line =
-            if self.json { json_line(&time, level, fields) } else { text_line(&time, level, &fields) };
+        let line = if self.json {
+            json_line(&time, level, fields)
+        } else {
+            text_line(&time, level, &fields)
+        };
         writeln!(writer, "{line}")
     }
 }

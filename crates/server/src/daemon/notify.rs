@@ -10,7 +10,9 @@ pub(crate) fn tell(state: &str) {
         let path = path.as_encoded_bytes();
         let address = match path.strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(std::path::Path::new(&*String::from_utf8_lossy(path)))?,
+            None => {
+                SocketAddr::from_pathname(std::path::Path::new(&*String::from_utf8_lossy(path)))?
+            }
         };
         UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
     };

@@ -317,8 +317,7 @@ mod tests {
             std::fs::write(&path, file).unwrap();
             all.extend(["--config-file".into(), path.clone().into()]);
         }
-        Settings::load(all)
-            .map_err(|error| error.to_string().replace(path.to_str().unwrap(), "F"))
+        Settings::load(all).map_err(|error| error.to_string().replace(path.to_str().unwrap(), "F"))
     }
 
     fn refused(file: Option<&str>, arguments: &[&str], expect: &str) {
@@ -399,7 +398,16 @@ mod tests {
     fn flags_and_file_add_up() {
         let settings = load(
             Some(r#"{"debug":true,"dns":["1.1.1.1"],"init":null,"runtimes":{"a":{"path":"/a"}}}"#),
-            &["--icc=false", "--add-runtime", "b=/b", "-H", "unix:///a", "-H", "unix:///b", "-s=overlay2"],
+            &[
+                "--icc=false",
+                "--add-runtime",
+                "b=/b",
+                "-H",
+                "unix:///a",
+                "-H",
+                "unix:///b",
+                "-s=overlay2",
+            ],
         )
         .unwrap();
         assert_eq!(settings.switch("debug"), Some(true));

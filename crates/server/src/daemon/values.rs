@@ -31,10 +31,7 @@ pub(crate) struct Invalid {
     pub(crate) reason: String,
 }
 
-fn each<T>(
-    given: &[String],
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Vec<T>, Invalid> {
+fn each<T>(given: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Invalid> {
     let parse =
         |text: &String| parse(text).map_err(|reason| Invalid { value: text.clone(), reason });
     given.iter().map(parse).collect()
@@ -214,7 +211,11 @@ mod tests {
             &["base=10.0.0.0/8,size=24"],
             Ok(json!([{"base": "10.0.0.0/8", "size": 24}])),
         );
-        check(Kind::Runtimes, &["crun=/usr/bin/crun"], Ok(json!({"crun": {"path": "/usr/bin/crun", "runtimeArgs": []}})));
+        check(
+            Kind::Runtimes,
+            &["crun=/usr/bin/crun"],
+            Ok(json!({"crun": {"path": "/usr/bin/crun", "runtimeArgs": []}})),
+        );
     }
 
     #[test]

@@ -34,7 +34,16 @@ fn refusals_are_in_dockerds_words() {
     );
     refused(
         "\u{feff}{}",
-        "invalid JSON: invalid character '\\u{feff}' looking for beginning of value",
+        "invalid JSON: invalid character '\\ufeff' looking for beginning of value",
+    );
+    refused(
+        "{\n\"a\":\n\t'x'}",
+        "invalid JSON: invalid character '\\'' looking for beginning of value",
+    );
+    refused("{}", "config cannot be empty in order to create a container");
+    refused(
+        r#"{"HostConfig":{},"Unknown":1}"#,
+        "config cannot be empty in order to create a container",
     );
     refused(r#"{"a" 1}"#, "invalid JSON: invalid character '1' after object key");
 }
@@ -87,7 +96,7 @@ fn null_is_the_default() {
     assert_eq!(request.config.cmd, None);
     assert!(request.config.exposed_ports.unwrap().contains_key("80/tcp"));
     assert_eq!(request.host_config.port_bindings.unwrap().get("80/tcp"), Some(&None));
-    assert_eq!(create("null").unwrap(), CreateRequest::default());
+    refused("null", "config cannot be empty in order to create a container");
 }
 
 #[test]

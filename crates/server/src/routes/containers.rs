@@ -71,10 +71,7 @@ pub(super) async fn start(mut request: Request) -> Result {
 
 fn stop_options(request: &Request) -> std::result::Result<StopOptions, ApiError> {
     let signal = request.query.text("signal").filter(|_| request.version.has(42));
-    Ok(StopOptions {
-        signal: signal.map(str::to_owned),
-        timeout: request.query.integer("t")?,
-    })
+    Ok(StopOptions { signal: signal.map(str::to_owned), timeout: request.query.integer("t")? })
 }
 
 pub(super) async fn stop(request: Request) -> Result {

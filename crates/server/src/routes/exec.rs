@@ -47,11 +47,8 @@ pub(super) async fn start(mut request: Request) -> std::result::Result<Answer, A
     if detach {
         return Ok(answer::status(StatusCode::OK).into());
     }
-    let session = Session {
-        stream: handle.stream,
-        logs: None,
-        keys: handle.tty.then_some(handle.keys),
-    };
+    let session =
+        Session { stream: handle.stream, logs: None, keys: handle.tty.then_some(handle.keys) };
     let head = hijack::head(&request.headers, request.version, handle.tty);
     Ok(hijack::takeover(head, session, handle.detached))
 }

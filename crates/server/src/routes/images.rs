@@ -70,7 +70,9 @@ pub(super) async fn prune(request: Request) -> Result {
 fn refuse(request: &Request, parameters: &[&str]) -> Result<()> {
     let given = |name: &&&str| request.query.text(name).is_some_and(|value| value != "0");
     match parameters.iter().find(given) {
-        Some(name) => Err(ApiError::not_supported(&format!("the parameter {name:?} of this request"))),
+        Some(name) => {
+            Err(ApiError::not_supported(&format!("the parameter {name:?} of this request")))
+        }
         None => Ok(()),
     }
 }
@@ -85,7 +87,8 @@ pub(super) async fn load(mut request: Request) -> Result {
     let report = report(quiet, Some(rest), |progress| async move {
         images.load(Box::new(upload), progress).await.map(drop)
     });
-    let lines = from_channel(report).map(|line| Ok(line.unwrap_or_else(|error| error_line(&error))));
+    let lines =
+        from_channel(report).map(|line| Ok(line.unwrap_or_else(|error| error_line(&error))));
     Ok(answer::stream(answer::JSON, lines))
 }
 

@@ -33,11 +33,7 @@ pub(super) async fn attach(request: Request) -> Result<Answer> {
     let handle = request.engine().containers.attach(request.name(), options).await?;
     let head = hijack::head(&request.headers, request.version, handle.tty);
     let AttachHandle { tty, stream, logs, keys, detached } = handle;
-    let session = Session {
-        stream,
-        logs: logs.map(|logs| logs.chunks),
-        keys: tty.then_some(keys),
-    };
+    let session = Session { stream, logs: logs.map(|logs| logs.chunks), keys: tty.then_some(keys) };
     Ok(hijack::takeover(head, session, detached))
 }
 

@@ -1,0 +1,130 @@
+//! The daemon as a whole, contexts, and `inspect` of anything.
+
+use super::{Action, Arity, Command, INSPECT_FORMAT, TABLE_FORMAT};
+use crate::flags::Kind::{Bool, Filter, Int, Text};
+use crate::flags::flag;
+
+pub(crate) static DF: Command = Command {
+    paths: &["system df"],
+    usage: "[OPTIONS]",
+    about: "Show docker disk usage",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[
+        flag("format", "", Text, "", TABLE_FORMAT),
+        flag("verbose", "v", Bool, "", "Show detailed information on space usage"),
+    ]],
+    action: Action::SystemDf,
+};
+
+pub(crate) static EVENTS: Command = Command {
+    paths: &["system events", "events"],
+    usage: "[OPTIONS]",
+    about: "Get real time events from the server",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[
+        flag("filter", "f", Filter, "", "Filter output based on conditions provided"),
+        flag("format", "", Text, "", INSPECT_FORMAT),
+        flag("since", "", Text, "", "Show all events created since timestamp"),
+        flag("until", "", Text, "", "Stream events until this timestamp"),
+    ]],
+    action: Action::Events,
+};
+
+pub(crate) static INFO: Command = Command {
+    paths: &["system info", "info"],
+    usage: "[OPTIONS]",
+    about: "Display system-wide information",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[flag("format", "f", Text, "", INSPECT_FORMAT)]],
+    action: Action::Info,
+};
+
+pub(crate) static PRUNE: Command = Command {
+    paths: &["system prune"],
+    usage: "[OPTIONS]",
+    about: "Remove unused data",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[
+        flag("all", "a", Bool, "", "Remove all unused images not just dangling ones"),
+        flag("filter", "", Filter, "", "Provide filter values (e.g. \"label=<key>=<value>\")"),
+        flag("force", "f", Bool, "", "Do not prompt for confirmation"),
+        flag("volumes", "", Bool, "", "Prune anonymous volumes"),
+    ]],
+    action: Action::SystemPrune,
+};
+
+pub(crate) static VERSION: Command = Command {
+    paths: &["version"],
+    usage: "[OPTIONS]",
+    about: "Show the Docker version information",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[flag("format", "f", Text, "", INSPECT_FORMAT)]],
+    action: Action::Version,
+};
+
+pub(crate) static INSPECT: Command = Command {
+    paths: &["inspect"],
+    usage: "[OPTIONS] NAME|ID [NAME|ID...]",
+    about: "Return low-level information on Docker objects",
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+    flags: &[&[
+        flag("format", "f", Text, "", INSPECT_FORMAT),
+        flag("size", "s", Bool, "", "Display total file sizes if the type is container"),
+        flag("type", "", Text, "", "Only inspect objects of the given type"),
+    ]],
+    action: Action::Inspect,
+};
+
+pub(crate) static SEARCH: Command = Command {
+    paths: &["search"],
+    usage: "[OPTIONS] TERM",
+    about: "Search Docker Hub for images",
+    arity: Arity::Exactly(1),
+    interspersed: true,
+    flags: &[&[
+        flag("filter", "f", Filter, "", "Filter output based on conditions provided"),
+        flag("format", "", Text, "", "Pretty-print search using a Go template"),
+        flag("limit", "", Int, "", "Max number of search results"),
+        flag("no-trunc", "", Bool, "", "Don't truncate output"),
+    ]],
+    action: Action::Search,
+};
+
+pub(crate) static CONTEXT_INSPECT: Command = Command {
+    paths: &["context inspect"],
+    usage: "[OPTIONS] [CONTEXT] [CONTEXT...]",
+    about: "Display detailed information on one or more contexts",
+    arity: Arity::AtLeast(0),
+    interspersed: true,
+    flags: &[&[flag("format", "f", Text, "", INSPECT_FORMAT)]],
+    action: Action::ContextInspect,
+};
+
+pub(crate) static CONTEXT_LS: Command = Command {
+    paths: &["context ls", "context list"],
+    usage: "[OPTIONS]",
+    about: "List contexts",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[
+        flag("format", "", Text, "", TABLE_FORMAT),
+        flag("quiet", "q", Bool, "", "Only show context names"),
+    ]],
+    action: Action::ContextLs,
+};
+
+pub(crate) static CONTEXT_SHOW: Command = Command {
+    paths: &["context show"],
+    usage: "",
+    about: "Print the name of the current context",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[],
+    action: Action::ContextShow,
+};

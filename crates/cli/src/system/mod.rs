@@ -1,0 +1,31 @@
+//! Commands on the daemon as a whole.
+
+mod df;
+mod events;
+mod info;
+mod prune;
+mod search;
+mod version;
+
+use std::io::{BufRead, stdin};
+
+use crate::failure::Outcome;
+use crate::output;
+
+pub(crate) use df::df;
+pub(crate) use events::events;
+pub(crate) use info::info;
+pub(crate) use prune::prune;
+pub(crate) use search::search;
+pub(crate) use version::version;
+
+/// Shows a warning and asks; anything but `y` is a no.
+///
+/// Docker ends with 0 when the answer is no, so callers treat it as having nothing to do.
+pub(crate) async fn confirm(warning: &str) -> Outcome<bool> {
+    output::print(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
+    let mut answer = String::new();
+    // Nothing else is going on while we ask, so the read may block the runtime.
+    stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

@@ -21,6 +21,8 @@ pub struct NetworkConfig {
     /// `--default-gateway-v6`.
     pub default_gateway_v6: Option<Ipv6Addr>,
     pub mtu: u32,
+    /// `--ip`: the host's address that ports are published on unless one is named.
+    pub default_bind_ip: Option<IpAddr>,
     /// `--icc`: containers on the default bridge may talk to each other.
     pub icc: bool,
     /// `--iptables` and `--ip6tables`: false makes no rule of that family, nor any rule between
@@ -48,6 +50,7 @@ impl Default for NetworkConfig {
             fixed_cidr_v6: None,
             default_gateway_v6: None,
             mtu: 1500,
+            default_bind_ip: None,
             icc: true,
             iptables: true,
             ip6tables: true,

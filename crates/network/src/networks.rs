@@ -369,11 +369,12 @@ impl Networks {
     }
 
     fn options(&self, bridge: &Bridge) -> BTreeMap<String, String> {
+        let bind = self.config.default_bind_ip.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into());
         let options = [
             ("bridge.default_bridge", "true".to_owned()),
             ("bridge.enable_icc", self.config.icc.to_string()),
             ("bridge.enable_ip_masquerade", self.config.ip_masq.to_string()),
-            ("bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            ("bridge.host_binding_ipv4", bind.to_string()),
             ("bridge.name", bridge.name.clone()),
             ("driver.mtu", self.config.mtu.to_string()),
         ];

@@ -154,7 +154,8 @@ enum Timer {
 impl Supervisor {
     fn serve(&mut self) -> io::Result<()> {
         let mut ready = Vec::new();
-        while !self.stopping {
+        // A cgroup that is to be removed is a timer.
+        while !self.stopping || !self.timers.is_empty() {
             let interrupted = self.poller.wait(&mut ready, self.until_next_timer())?;
             for (source, events) in ready.drain(..) {
                 self.on_event(source, events);

@@ -161,8 +161,9 @@ impl Supervisor {
         }
         for entry in unrecorded {
             remove_directory(&entry.directory);
-            if let Some(cgroup) = entry.cgroup {
-                self.remove_cgroup(entry.exit.id, cgroup, 0);
+            // Later: others wait for answers, and the last processes are still leaving.
+            if let (id, Some(cgroup)) = (entry.exit.id, entry.cgroup) {
+                self.later(BUSY_CGROUP, Timer::RemoveCgroup { id, cgroup, attempts: 0 });
             }
         }
     }

@@ -23,7 +23,9 @@ fn killed_supervisor_loses_no_line() {
     let expect: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
     // At full speed, with rotation, so that the kill comes between reading and logging.
     for (max_size, files) in [(None, 1), (Some(1 << 20), 100)] {
-        let mut spec = fixture.spec("seq 100000; exit 6");
+        // It waits at the end: what is in a pipe when its last holder exits is gone.
+        let mut spec = fixture.spec("seq 100000; read line; exit 6");
+        spec.process.open_stdin = true;
         if let LogSpec::JsonFile(log) = &mut spec.log {
             log.max_size = max_size;
             log.max_files = files;
@@ -33,6 +35,10 @@ fn killed_supervisor_loses_no_line() {
         drop(client);
         fixture.replace_killed();
         fixture.replace_killed();
+        let (theirs, mut client) = crate::fixture::stream_pair();
+        let request = Request::Attach { id: spec.id.clone(), options: ALL };
+        fixture.call_with(request, vec![theirs]).unwrap();
+        writeln!(client, "go on").unwrap();
         let exit = fixture.exit(&spec.id);
         assert!(matches!(exit.code, Some(6) | None), "{exit:?}");
         let log = fixture.log(&spec.id);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use engine::{EngineConfig, LogDefaults, Reload, SeccompDefault, Versions};
+use engine::{AddressPool, EngineConfig, LogDefaults, Reload, SeccompDefault, Subnet, Versions};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -176,35 +177,37 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
 
 fn bridge(settings: &Settings, config: &mut EngineConfig) -> Result<()> {
     let bridge = &mut config.bridge;
-    set(&mut bridge.name, settings.text("bridge").map(str::to_owned));
-    bridge.bip = settings.text("bip").map(|text| network("bip", text)).transpose()?;
-    bridge.fixed_cidr =
-        settings.text("fixed-cidr").map(|text| network("fixed-cidr", text)).transpose()?;
-    bridge.default_gateway = settings
-        .text("default-gateway")
-        .map(|text| address("default-gateway", text))
-        .transpose()?;
-    bridge.default_bind_ip = settings.text("ip").map(|text| address("ip", text)).transpose()?;
-    bridge.mtu = match settings.integer("mtu") {
-        None | Some(0) => None,
-        Some(mtu) => Some(
-            u32::try_from(mtu)
-                .ok()
-                .filter(|mtu| *mtu >= 68)
-                .ok_or_else(|| invalid("mtu", &mtu.to_string(), "not between 68 and 4294967295"))?,
-        ),
-    };
+    if let Some(name) = settings.text("bridge") {
+        bridge.bridge = Some(name.to_owned()).filter(|name| name != "none");
+    }
+    bridge.bip = parsed("bip", settings)?;
+    bridge.fixed_cidr = parsed("fixed-cidr", settings)?;
+    bridge.default_gateway = parsed("default-gateway", settings)?;
+    bridge.fixed_cidr_v6 = parsed("fixed-cidr-v6", settings)?;
+    bridge.default_gateway_v6 = parsed("default-gateway-v6", settings)?;
+    let ipv6 = settings.switch("ipv6").unwrap_or(false);
+    if ipv6 != bridge.fixed_cidr_v6.is_some() {
+        let reason = "ipv6 and fixed-cidr-v6 are given together or not at all";
+        return Err(invalid("ipv6", &ipv6.to_string(), reason));
+    }
+    if let Some(mtu) = settings.integer("mtu").filter(|mtu| *mtu != 0) {
+        let in_range = u32::try_from(mtu).ok().filter(|mtu| (68..=65_535).contains(mtu));
+        bridge.mtu =
+            in_range.ok_or_else(|| invalid("mtu", &mtu.to_string(), "not between 68 and 65535"))?;
+    }
     set(&mut bridge.icc, settings.switch("icc"));
     set(&mut bridge.ip_forward, settings.switch("ip-forward"));
+    set(&mut bridge.ip_forward_no_drop, settings.switch("ip-forward-no-drop"));
     set(&mut bridge.ip_masq, settings.switch("ip-masq"));
     set(&mut bridge.iptables, settings.switch("iptables"));
+    set(&mut bridge.ip6tables, settings.switch("ip6tables"));
     if let Some(pools) = settings.value("default-address-pools").and_then(Value::as_array) {
-        bridge.address_pools = pools.iter().map(address_pool).collect::<Result<_>>()?;
+        bridge.default_address_pools = pools.iter().map(address_pool).collect::<Result<_>>()?;
     }
     Ok(())
 }
 
-fn address_pool(pool: &Value) -> Result<((IpAddr, u8), u8)> {
+fn address_pool(pool: &Value) -> Result<AddressPool> {
     const NAME: &str = "default-address-pools";
     let error = |reason| invalid(NAME, &pool.to_string(), reason);
     // Go reads the names in any case.
@@ -212,12 +215,12 @@ fn address_pool(pool: &Value) -> Result<((IpAddr, u8), u8)> {
         let members = pool.as_object()?.iter();
         members.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     };
-    let base = member("base").and_then(Value::as_str).ok_or_else(|| error("no base"))?;
-    let base = network(NAME, base)?;
-    let widest = if base.0.is_ipv4() { 32 } else { 128 };
+    let base = member("base").and_then(Value::as_str).and_then(|base| base.parse().ok());
+    let base: Subnet = base.ok_or_else(|| error("the base is no network in CIDR form"))?;
+    let widest = if base.is_ipv4() { 32 } else { 128 };
     let size = member("size").and_then(Value::as_u64).and_then(|size| u8::try_from(size).ok());
     match size {
-        Some(size) if size >= base.1 && size <= widest => Ok((base, size)),
+        Some(size) if (base.prefix()..=widest).contains(&size) => Ok(AddressPool { base, size }),
         _ => Err(error("the size is no prefix within the base")),
     }
 }
@@ -225,7 +228,7 @@ fn address_pool(pool: &Value) -> Result<((IpAddr, u8), u8)> {
 fn dns(settings: &Settings, config: &mut EngineConfig) -> Result<()> {
     let addresses = |name| {
         let texts = settings.list(name).unwrap_or_default();
-        texts.iter().map(|text| address(name, text)).collect::<Result<Vec<_>>>()
+        texts.iter().map(|text| parse(name, text)).collect::<Result<Vec<IpAddr>>>()
     };
     config.dns.servers = addresses("dns")?;
     config.dns.host_gateway = addresses("host-gateway-ips")?;
@@ -333,17 +336,13 @@ fn invalid(name: &'static str, value: &str, reason: &'static str) -> ConfigError
     ConfigError::Value { name, value: value.to_owned(), reason }
 }
 
-fn address(name: &'static str, text: &str) -> Result<IpAddr> {
-    text.parse().map_err(|_malformed| invalid(name, text, "no IP address"))
+/// A text that stands for an address or a network.
+fn parsed<T: FromStr>(name: &'static str, settings: &Settings) -> Result<Option<T>> {
+    settings.text(name).map(|text| parse(name, text)).transpose()
 }
 
-fn network(name: &'static str, text: &str) -> Result<(IpAddr, u8)> {
-    let error = || invalid(name, text, "no network in CIDR form");
-    let (address, prefix) = text.split_once('/').ok_or_else(error)?;
-    let address: IpAddr = address.parse().map_err(|_malformed| error())?;
-    let prefix: u8 = prefix.parse().map_err(|_malformed| error())?;
-    let widest = if address.is_ipv4() { 32 } else { 128 };
-    if prefix <= widest { Ok((address, prefix)) } else { Err(error()) }
+fn parse<T: FromStr>(name: &'static str, text: &str) -> Result<T> {
+    text.parse().map_err(|_malformed| invalid(name, text, "no address of the expected form"))
 }
 
 #[cfg(test)]
@@ -391,9 +390,10 @@ mod tests {
         ])
         .unwrap();
         let bridge = config.engine.bridge;
-        assert_eq!(bridge.bip, Some(("10.9.0.1".parse().unwrap(), 16)));
-        assert_eq!(bridge.address_pools, [(("10.10.0.0".parse().unwrap(), 16), 24)]);
-        assert_eq!(bridge.mtu, Some(1400));
+        assert_eq!(bridge.bip, Some("10.9.0.1/16".parse().unwrap()));
+        let pool = AddressPool { base: "10.10.0.0/16".parse().unwrap(), size: 24 };
+        assert_eq!(bridge.default_address_pools, [pool]);
+        assert_eq!(bridge.mtu, 1400);
         assert_eq!(config.engine.default_ulimits["nofile"].hard, 2);
         assert_eq!(config.engine.log.options["max-size"], "1m");
         assert_eq!(config.log.level, tracing::Level::DEBUG);
@@ -403,8 +403,11 @@ mod tests {
     fn what_cannot_be_is_named() {
         let check = |argument, expect: &str| assert_eq!(config(&[argument]).unwrap_err(), expect);
         check("--log-level=xx", "invalid logging level: xx");
-        check("--bip=10.0.0.1", "invalid value \"10.0.0.1\" for bip: no network in CIDR form");
-        check("--dns=a", "invalid value \"a\" for dns: no IP address");
+        check(
+            "--bip=10.0.0.1",
+            "invalid value \"10.0.0.1\" for bip: no address of the expected form",
+        );
+        check("--dns=a", "invalid value \"a\" for dns: no address of the expected form");
         check("-Hfoo://x", "invalid bind address (foo://x): unsupported proto 'foo'");
     }
 }

@@ -6,6 +6,7 @@ mod events;
 mod exec;
 mod images;
 mod legacy;
+mod networks;
 mod sessions;
 mod system;
 
@@ -198,7 +199,7 @@ static ROUTES: &[Route] = &[
     refused("GET", "/images/search", "searching a registry"),
     refused("GET", "/images/viz", "the image graph of API 1.6"),
     works!("GET", "/images/{name}/get", images::save).partly("without platform"),
-    works!("GET", "/images/{name}/json", images::inspect).partly("without manifests and platform"),
+    works!("GET", "/images/{name}/json", images::inspect).partly("without platform"),
     works!("GET", "/images/{name}/history", images::history).partly("without platform"),
     works!("POST", "/images/{name}/tag", images::tag),
     refused("GET", "/images/{name}/attestations", "an image attestation"),
@@ -222,14 +223,14 @@ static ROUTES: &[Route] = &[
     works!("POST", "/auth", system::auth).partly("refused by the engine, naming the registry"),
     refused("GET", "/auth", "showing stored credentials"),
     // Networks.
-    refused("GET", "/networks", "listing networks"),
-    refused("GET", "/networks/", "listing networks"),
-    refused("POST", "/networks/create", "creating a network"),
+    works!("GET", "/networks", networks::list).partly("bridge, host and none"),
+    works!("GET", "/networks/", networks::list).partly("bridge, host and none"),
+    works!("POST", "/networks/create", networks::create).partly("refused by the engine"),
     refused("POST", "/networks/prune", "removing unused networks"),
     refused("POST", "/networks/{id}/connect", "connecting a running container to a network"),
     refused("POST", "/networks/{id}/disconnect", "disconnecting a container from a network"),
-    refused("GET", "/networks/{id}", "inspecting a network"),
-    refused("DELETE", "/networks/{id}", "removing a network"),
+    works!("GET", "/networks/{id}", networks::inspect).partly("bridge, host and none"),
+    works!("DELETE", "/networks/{id}", networks::remove).partly("403: predefined networks stay"),
     // Volumes.
     refused("GET", "/volumes", "listing volumes"),
     refused("POST", "/volumes/create", "creating a volume"),

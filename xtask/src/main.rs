@@ -8,6 +8,7 @@ mod bench;
 mod compat;
 mod tidy;
 mod torture;
+mod vm_test;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         "compat" => compat::run(rest),
         "tidy" => tidy::run(rest),
         "torture" => torture::run(rest),
+        "vm-test" => vm_test::run(rest),
         _ => Err(format!("unknown task {name:?}; tasks: bench, compat, tidy, torture, vm-test")),
     };
     match result {

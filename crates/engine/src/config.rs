@@ -17,7 +17,8 @@ pub struct EngineConfig {
     pub exec_root: PathBuf,
     /// The program that serves as supervisor (`boxship supervisor`), usually our own binary.
     pub supervisor: PathBuf,
-    pub bridge: BridgeConfig,
+    /// `host_nameservers` is filled in by the engine.
+    pub bridge: network::NetworkConfig,
     pub dns: DnsConfig,
     /// Containers outlive the daemon.
     pub live_restore: bool,
@@ -57,25 +58,6 @@ pub struct Versions {
     pub minimum_api: String,
     pub git_commit: String,
     pub build_time: String,
-}
-
-#[derive(Debug, Clone)]
-pub struct BridgeConfig {
-    /// `none` switches the default bridge off.
-    pub name: String,
-    /// `--bip`: address and prefix of the bridge.
-    pub bip: Option<(IpAddr, u8)>,
-    pub fixed_cidr: Option<(IpAddr, u8)>,
-    pub default_gateway: Option<IpAddr>,
-    pub mtu: Option<u32>,
-    pub icc: bool,
-    pub ip_forward: bool,
-    pub ip_masq: bool,
-    /// Whether we touch packet filter rules at all.
-    pub iptables: bool,
-    pub default_bind_ip: Option<IpAddr>,
-    /// `--default-address-pool`: base network and the size of the networks cut from it.
-    pub address_pools: Vec<((IpAddr, u8), u8)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -126,7 +108,7 @@ impl EngineConfig {
             data_root,
             exec_root,
             supervisor,
-            bridge: BridgeConfig::default(),
+            bridge: network::NetworkConfig::default(),
             dns: DnsConfig::default(),
             live_restore: true,
             log: LogDefaults::default(),
@@ -173,24 +155,6 @@ impl EngineConfig {
         set(&mut self.log, reload.log);
         set(&mut self.no_new_privileges, reload.no_new_privileges);
         set(&mut self.init, reload.init);
-    }
-}
-
-impl Default for BridgeConfig {
-    fn default() -> Self {
-        Self {
-            name: "boxship0".to_owned(),
-            bip: None,
-            fixed_cidr: None,
-            default_gateway: None,
-            mtu: None,
-            icc: true,
-            ip_forward: true,
-            ip_masq: true,
-            iptables: true,
-            default_bind_ip: None,
-            address_pools: Vec::new(),
-        }
     }
 }
 

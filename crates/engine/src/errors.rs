@@ -5,19 +5,19 @@
 
 mod container;
 mod exec;
-mod image;
+mod platform;
 mod start;
 mod validation;
 
 use spec::{ErrorKind, Kinded};
 
-pub use container::ContainerError;
+pub use container::{ContainerError, NoSuchContainer, SignalError};
 pub use exec::ExecError;
-pub use image::ImageError;
+pub use platform::PlatformError;
 pub use start::StartError;
-pub use validation::ValidationError;
+pub use validation::{MountReason, ValidationError};
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,7 +26,13 @@ pub enum Error {
     #[error(transparent)]
     Exec(#[from] ExecError),
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(#[from] image::ImageError),
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
+    #[error(transparent)]
+    Storage(#[from] storage::StorageError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -70,6 +76,9 @@ impl Kinded for Error {
             Self::Container(error) => error.kind(),
             Self::Exec(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::Platform(error) => error.kind(),
+            Self::Network(error) => error.kind(),
+            Self::Storage(error) => error.kind(),
             Self::Start(error) => error.kind(),
             Self::Validation(error) => error.kind(),
             Self::Filter(error) => error.kind(),
@@ -80,4 +89,3 @@ impl Kinded for Error {
         }
     }
 }
-pub use container::SignalError;

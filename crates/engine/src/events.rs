@@ -19,8 +19,20 @@ const RING: usize = 256;
 const CHANNEL: usize = 1024;
 
 const FILTERS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
-    "scope", "secret", "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 #[derive(Debug)]
@@ -164,8 +176,17 @@ fn matches(filters: &Filters, event: &Event) -> bool {
         && filters.any("type", |wanted| event.kind == wanted)
         && filters.any("scope", |wanted| event.scope == wanted)
         && filters.matches_labels("label", |key| attributes.get(key).map(String::as_str))
-        && ["container", "volume", "network", "plugin", "daemon", "service", "node", "secret",
-            "config"]
+        && [
+            "container",
+            "volume",
+            "network",
+            "plugin",
+            "daemon",
+            "service",
+            "node",
+            "secret",
+            "config",
+        ]
         .into_iter()
         .all(named)
 }
@@ -194,9 +215,7 @@ mod tests {
         emit(&events, "exec_create: sh", "aa11");
         emit(&events, "die", "bb22");
         let filters = Filters::parse(filters).unwrap();
-        let mut all = events
-            .subscribe(filters, Some(UNIX_EPOCH), Some(SystemTime::now()))
-            .unwrap();
+        let mut all = events.subscribe(filters, Some(UNIX_EPOCH), Some(SystemTime::now())).unwrap();
         let mut seen = Vec::new();
         while let Some(event) = all.next().await {
             seen.push(event.action.clone());

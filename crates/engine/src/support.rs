@@ -1,1 +1,123 @@
-//! Which fields of the API do what they say. Filled in with the validation.
+//! Which fields of `POST /containers/create` do what they say. Used by the compatibility report
+//! (`cargo xtask compat`) and by the tests, which hold each word to what create does.
+
+/// What setting a field leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// As in Docker.
+    Works,
+    /// Some of its values work, the others answer an error; the note says which.
+    Partly,
+    /// Setting it answers an error that names it.
+    Refused,
+    /// Kept and shown; nothing on Linux depends on it, in Docker either.
+    Recorded,
+}
+
+use Support::{Partly, Recorded, Refused, Works};
+
+/// The members of `HostConfig`, limits included.
+pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
+    ("CpuShares", Works, "2 to 262144; Docker refuses others only at the start"),
+    ("Memory", Works, ""),
+    ("CgroupParent", Works, "never above the root of a hierarchy"),
+    ("BlkioWeight", Works, "a warning where the kernel lacks it"),
+    ("BlkioWeightDevice", Works, "a warning where the kernel lacks it"),
+    ("BlkioDeviceReadBps", Works, ""),
+    ("BlkioDeviceWriteBps", Works, ""),
+    ("BlkioDeviceReadIOps", Works, ""),
+    ("BlkioDeviceWriteIOps", Works, ""),
+    ("CpuPeriod", Works, ""),
+    ("CpuQuota", Works, ""),
+    ("CpuRealtimePeriod", Works, "cgroup version 1 only"),
+    ("CpuRealtimeRuntime", Works, "cgroup version 1 only"),
+    ("CpusetCpus", Works, ""),
+    ("CpusetMems", Works, ""),
+    ("Devices", Works, ""),
+    ("DeviceCgroupRules", Works, ""),
+    ("DeviceRequests", Refused, "no GPU or CDI drivers"),
+    ("MemoryReservation", Works, ""),
+    ("MemorySwap", Works, ""),
+    ("MemorySwappiness", Works, "cgroup version 1 only"),
+    ("NanoCpus", Works, ""),
+    ("OomKillDisable", Works, "cgroup version 1 only"),
+    ("Init", Works, ""),
+    ("PidsLimit", Works, ""),
+    ("Ulimits", Works, "wrong names and orders are refused at create"),
+    ("CpuCount", Refused, "Windows"),
+    ("CpuPercent", Refused, "Windows"),
+    ("IOMaximumIOps", Refused, "Windows"),
+    ("IOMaximumBandwidth", Refused, "Windows"),
+    ("Binds", Partly, "host paths and anonymous volumes; named volumes are refused"),
+    ("ContainerIDFile", Recorded, "written by the client"),
+    ("LogConfig", Partly, "json-file, local, none; tag, labels-regex, env-regex are refused"),
+    ("NetworkMode", Partly, "bridge, host, none, container:; no user-defined networks"),
+    ("PortBindings", Partly, "recorded; starting with published ports is refused"),
+    ("RestartPolicy", Works, ""),
+    ("AutoRemove", Works, ""),
+    ("VolumeDriver", Partly, "local"),
+    ("VolumesFrom", Works, ""),
+    ("Mounts", Partly, "bind, tmpfs, anonymous volume; named volumes and images are refused"),
+    ("ConsoleSize", Works, ""),
+    ("Annotations", Recorded, ""),
+    ("CapAdd", Works, ""),
+    ("CapDrop", Works, ""),
+    ("CgroupnsMode", Works, "private by default on cgroup version 1 too"),
+    ("Dns", Works, ""),
+    ("DnsOptions", Works, ""),
+    ("DnsSearch", Works, ""),
+    ("ExtraHosts", Works, ""),
+    ("GroupAdd", Works, ""),
+    ("IpcMode", Works, ""),
+    ("Cgroup", Refused, ""),
+    ("Links", Refused, ""),
+    ("OomScoreAdj", Works, ""),
+    ("PidMode", Works, ""),
+    ("Privileged", Works, ""),
+    ("PublishAllPorts", Partly, "with exposed ports, starting is refused"),
+    ("ReadonlyRootfs", Works, ""),
+    (
+        "SecurityOpt",
+        Partly,
+        "seccomp, no-new-privileges, apparmor where the kernel has it, systempaths; label is \
+         ignored",
+    ),
+    ("StorageOpt", Refused, ""),
+    ("Tmpfs", Works, ""),
+    ("UTSMode", Works, ""),
+    ("UsernsMode", Partly, "host; there is no remapping to opt out of"),
+    ("ShmSize", Works, ""),
+    ("Sysctls", Works, "those that belong to the container; others are refused at create"),
+    ("Runtime", Works, "our own as runc, and those of add-runtime"),
+    ("Isolation", Partly, "default"),
+    ("MaskedPaths", Works, ""),
+    ("ReadonlyPaths", Works, ""),
+];
+
+/// The members of the portable configuration.
+pub const CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
+    ("Hostname", Works, ""),
+    ("Domainname", Works, ""),
+    ("User", Works, ""),
+    ("AttachStdin", Recorded, "attach decides"),
+    ("AttachStdout", Recorded, "attach decides"),
+    ("AttachStderr", Recorded, "attach decides"),
+    ("ExposedPorts", Works, ""),
+    ("Tty", Works, ""),
+    ("OpenStdin", Works, ""),
+    ("StdinOnce", Works, ""),
+    ("Env", Works, ""),
+    ("Cmd", Works, ""),
+    ("Healthcheck", Works, ""),
+    ("ArgsEscaped", Recorded, "Windows"),
+    ("Image", Works, "not empty"),
+    ("Volumes", Works, "anonymous; not filled from the image"),
+    ("WorkingDir", Works, ""),
+    ("Entrypoint", Works, ""),
+    ("NetworkDisabled", Works, ""),
+    ("OnBuild", Recorded, ""),
+    ("Labels", Works, ""),
+    ("StopSignal", Works, ""),
+    ("StopTimeout", Works, ""),
+    ("Shell", Works, "for health checks"),
+];

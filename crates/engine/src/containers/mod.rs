@@ -1,140 +1,374 @@
-//! Containers. The public methods of [`Containers`] are spread over the files of this directory,
-//! one concern each.
+//! Containers.
+//!
+//! [`Containers`] is what the API calls; its methods are spread over the files here, one concern
+//! each. Every container has one owner, a [`task::Task`], and a handle [`snapshot::Container`]
+//! that everyone else holds. A life: [`create`] → [`start`] → [`exit`] → [`remove`].
 
+mod attach;
+mod create;
 pub mod detach;
+mod exec;
+mod exit;
+mod filters;
+mod health;
+mod inspect;
+mod lifecycle;
+mod list;
+mod logs;
+mod merge;
+mod mounts;
 pub mod options;
+mod persist;
+mod plan;
+mod record;
+pub(crate) mod registry;
+mod remove;
+mod resources;
+mod restart;
+mod snapshot;
+mod start;
+mod stats;
+mod task;
+mod top;
+mod validate;
+mod wait;
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use api_types::container::{
-    Change, CreateRequest, CreateResponse, Inspect, PruneResponse, Summary, TopResponse,
-    UpdateRequest, UpdateResponse,
-};
-use api_types::{IdResponse, exec, stats};
+use api_types::container::Change;
+use arc_swap::ArcSwap;
+use metadata::{Store, WriteTxn};
+use network::Networks;
+use runtime::protocol::{Event, Running};
+use spec::Id;
+use storage::Storage;
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use create::RunImage;
 pub use detach::{DetachKeys, Typed};
 pub use options::{
     AttachHandle, AttachOptions, Detached, ExecHandle, ListOptions, LogOptions, LogStream,
     RemoveOptions, StopOptions, WaitCondition, WaitHandle,
 };
-use spec::Filters;
-use tokio::sync::mpsc;
+pub(crate) use record::time_text;
+pub use resources::UpdateConflict;
+pub(crate) use snapshot::{Container, Snapshot};
 
+use crate::EngineConfig;
 use crate::errors::{Error, Result};
+use crate::events::Events;
+use crate::images::Images;
+use crate::supervisor::{Listener, Supervisor};
+use crate::sysinfo::SysInfo;
+use exec::Execs;
+use persist::Persist;
+use record::{DEFINITIONS, Definition, Progress, STATES};
+use registry::Registry;
+use snapshot::Notices;
+use task::{ContainerCommand, Task};
+
+/// Commands that wait for a container's owner. More would only be a longer queue.
+const QUEUE: usize = 8;
 
 #[derive(Debug)]
-pub struct Containers {}
-
-#[derive(Debug)]
-pub(crate) struct Container {}
-
-#[derive(Debug)]
-pub(crate) struct Snapshot {}
-
-impl Container {
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::new(Snapshot {})
-    }
+pub struct Containers {
+    shared: Arc<Shared>,
 }
-impl Snapshot {
-    pub(crate) fn emit(
+
+/// The handles that containers are made and run with.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    config: Arc<ArcSwap<EngineConfig>>,
+    /// `<data>/containers`
+    containers: PathBuf,
+    /// `<data>/volumes`
+    pub volumes: PathBuf,
+    pub events: Arc<Events>,
+    pub store: Store,
+    pub storage: Storage,
+    pub images: Arc<Images>,
+    pub networks: Arc<Networks>,
+    pub sysinfo: Arc<SysInfo>,
+    pub registry: Arc<Registry>,
+    pub execs: Execs,
+    pub persist: Arc<Persist>,
+    supervisor: OnceLock<Supervisor>,
+}
+
+/// What [`Containers::open`] needs.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub config: Arc<ArcSwap<EngineConfig>>,
+    pub events: Arc<Events>,
+    pub store: Store,
+    pub storage: Storage,
+    pub images: Arc<Images>,
+    pub networks: Arc<Networks>,
+    pub sysinfo: Arc<SysInfo>,
+    pub registry: Arc<Registry>,
+}
+
+impl Shared {
+    pub(crate) fn config(&self) -> Arc<EngineConfig> {
+        self.config.load_full()
+    }
+
+    pub(crate) fn directory(&self, id: &Id) -> PathBuf {
+        self.containers.join(id.as_str())
+    }
+
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        self.supervisor.get().expect("set before the first task or request exists")
+    }
+
+    /// One synced commit, together with those of others that come at the same time.
+    pub(crate) async fn write<R, E>(
         &self,
-        _events: &crate::events::Events,
-        _action: &str,
-        _extra: impl IntoIterator<Item = (&'static str, String)>,
-    ) {
+        work: impl FnOnce(&mut WriteTxn<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R>
+    where
+        R: Send + 'static,
+        E: From<metadata::StoreError> + Into<Error> + Send + 'static,
+    {
+        let (done, is_done) = oneshot::channel();
+        // Whoever waited may be gone; the commit is not undone.
+        self.store.write_then(work, move |result| drop(done.send(result)));
+        is_done.await?.map_err(Into::into)
     }
 }
 
-#[allow(unused_variables)]
 impl Containers {
-    pub async fn create(
-        &self,
-        name: Option<String>,
-        request: CreateRequest,
-        platform: Option<String>,
-    ) -> Result<CreateResponse> {
-        Err(Error::unsupported("create"))
+    /// Reads the records, connects to the supervisor, and puts one in line with the other.
+    pub(crate) async fn open(parts: Parts) -> Result<Self> {
+        let config = parts.config.load_full();
+        let containers = config.data_root.join("containers");
+        let volumes = config.data_root.join("volumes");
+        for (path, mode) in [(&containers, 0o710), (&volumes, 0o701)] {
+            make_directory(path, mode)?;
+        }
+        let shared = Arc::new(Shared {
+            config: parts.config,
+            containers,
+            volumes,
+            events: parts.events,
+            store: parts.store,
+            storage: parts.storage,
+            images: parts.images,
+            networks: parts.networks,
+            sysinfo: parts.sysinfo,
+            registry: parts.registry,
+            execs: Execs::default(),
+            persist: Arc::default(),
+            supervisor: OnceLock::new(),
+        });
+        let known = Self::load(&shared)?;
+        sweep(&shared);
+        Self::reconcile_network(&shared);
+        let supervisor = Self::connect(&shared, &config).await?;
+        shared.supervisor.set(supervisor).expect("set here only");
+        for (container, commands) in known {
+            tokio::spawn(Task::new(Arc::clone(&shared), container).run(commands));
+        }
+        let writer = Arc::clone(&shared);
+        tokio::spawn(async move { writer.persist.run(&writer.store).await });
+        Ok(Self { shared })
     }
-    /// Waits for nothing but, with `size`, the disk.
-    pub async fn list(&self, options: ListOptions) -> Result<Vec<Summary>> {
-        Err(Error::unsupported("list"))
+
+    /// Every container of the records, known by id and name, not yet with an owner.
+    fn load(shared: &Shared) -> Result<Vec<(Arc<Container>, mpsc::Receiver<ContainerCommand>)>> {
+        shared.store.adopt(DEFINITIONS)?;
+        shared.store.adopt(STATES)?;
+        let mut states: std::collections::HashMap<_, _> =
+            shared.store.scan(STATES)?.into_iter().collect();
+        let records = shared.store.scan(DEFINITIONS)?;
+        let known = records.into_iter().map(|(id, definition)| {
+            let progress = states.remove(&id).unwrap_or_default();
+            handle(shared, definition, progress)
+        });
+        Ok(known.collect())
     }
-    pub async fn inspect(&self, reference: &str, size: bool) -> Result<Inspect> {
-        Err(Error::unsupported("inspect"))
+
+    async fn connect(shared: &Arc<Shared>, config: &EngineConfig) -> Result<Supervisor> {
+        let listener = Ears { shared: Arc::clone(shared) };
+        let place = runtime::supervisor::Config {
+            exec_root: config.exec_root.clone(),
+            exits_log: config.data_root.join("exits.log"),
+        };
+        let program = config.supervisor.clone();
+        Ok(Supervisor::connect(program, place, Arc::new(listener)).await?)
     }
-    pub async fn start(&self, reference: &str) -> Result<()> {
-        Err(Error::unsupported("start"))
+
+    /// Gives back the addresses of containers that were running when the daemon went.
+    fn reconcile_network(shared: &Shared) {
+        let live: Vec<_> = shared
+            .registry
+            .all()
+            .iter()
+            .filter_map(|container| container.snapshot().progress.endpoint.clone())
+            .collect();
+        for error in shared.networks.reconcile(&live) {
+            tracing::warn!(%error, "reconcile the network");
+        }
     }
-    pub async fn stop(&self, reference: &str, options: StopOptions) -> Result<()> {
-        Err(Error::unsupported("stop"))
+
+    /// Makes the handle and the owner of a container that is written down.
+    fn adopt(&self, definition: Definition, progress: Progress) -> Arc<Container> {
+        let (container, commands) = handle(&self.shared, definition, progress);
+        let task = Task::new(Arc::clone(&self.shared), Arc::clone(&container));
+        tokio::spawn(task.run(commands));
+        container
     }
-    pub async fn restart(&self, reference: &str, options: StopOptions) -> Result<()> {
-        Err(Error::unsupported("restart"))
+
+    /// Starts what its restart policy wants up. Called once, when the API is about to be served.
+    pub(crate) async fn start_at_boot(&self) {
+        let starts = self.shared.registry.all().into_iter().filter_map(|container| {
+            let snapshot = container.snapshot();
+            let (definition, progress) = (&snapshot.definition, &snapshot.progress);
+            let policy = &definition.host_config.restart_policy;
+            let wanted = !progress.is_alive()
+                && progress.generation > 0
+                && restart::at_boot(policy, progress.exit_code, progress.manually_stopped);
+            wanted.then_some(container)
+        });
+        let starts = starts.map(|container| async move {
+            let started = container.ask(|reply| ContainerCommand::Start { reply }).await;
+            if let Err(error) = started {
+                tracing::warn!(container = %container.id, %error, "start with the daemon");
+            }
+        });
+        futures_util::future::join_all(starts).await;
     }
-    pub async fn kill(&self, reference: &str, signal: Option<String>) -> Result<()> {
-        Err(Error::unsupported("kill"))
+
+    /// Ends all restarts; without live-restore stops the containers; writes what is unwritten.
+    pub(crate) async fn shutdown(&self) {
+        let config = self.shared.config();
+        let all = self.shared.registry.all();
+        let stops = all.iter().map(|container| async {
+            let retired = container.ask(|reply| ContainerCommand::Retire { reply }).await;
+            if retired.is_ok() && !config.live_restore {
+                self.stop_for_shutdown(container, config.shutdown_timeout).await;
+            }
+        });
+        futures_util::future::join_all(stops).await;
+        if let Err(error) = self.shared.persist.flush(&self.shared.store).await {
+            tracing::error!(%error, "write the states of containers");
+        }
     }
-    pub async fn pause(&self, reference: &str) -> Result<()> {
-        Err(Error::unsupported("pause"))
+
+    async fn stop_for_shutdown(&self, container: &Container, patience: i64) {
+        if !container.snapshot().progress.is_running() {
+            return;
+        }
+        let own = container.snapshot().definition.config.stop_timeout;
+        let timeout = Some(own.unwrap_or(10).min(patience.max(0)));
+        let options = StopOptions { signal: None, timeout };
+        let name = container.id.as_str();
+        // Not a user's stop: the policy starts it again with the next daemon.
+        let intent = task::Intent::Restart;
+        if let Err(error) = self.stop_container(container, name, &options, intent).await {
+            tracing::warn!(container = %container.id, %error, "stop for the shutdown");
+        }
     }
-    pub async fn unpause(&self, reference: &str) -> Result<()> {
-        Err(Error::unsupported("unpause"))
-    }
-    pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
-        Err(Error::unsupported("rename"))
-    }
-    pub async fn update(&self, reference: &str, request: UpdateRequest) -> Result<UpdateResponse> {
-        Err(Error::unsupported("update"))
-    }
-    /// Checks at once, so that headers can be flushed; the handle then waits.
-    pub async fn wait(&self, reference: &str, condition: WaitCondition) -> Result<WaitHandle> {
-        Err(Error::unsupported("wait"))
-    }
-    pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
-        Err(Error::unsupported("remove"))
-    }
-    pub async fn prune(&self, filters: Filters) -> Result<PruneResponse> {
-        Err(Error::unsupported("prune"))
-    }
-    pub async fn top(&self, reference: &str, ps_args: &str) -> Result<TopResponse> {
-        Err(Error::unsupported("top"))
-    }
+
+    /// `docker diff`.
     pub async fn changes(&self, reference: &str) -> Result<Vec<Change>> {
-        Err(Error::unsupported("changes"))
+        let id = self.shared.registry.find(reference)?.id.clone();
+        let storage = self.shared.storage.clone();
+        let changes = run_blocking(move || Ok(storage.changes(id.as_str())?)).await?;
+        let change = |change: storage::Change| Change {
+            kind: change.kind as u8,
+            path: change.path.to_string_lossy().into_owned(),
+        };
+        Ok(changes.into_iter().map(change).collect())
     }
-    pub async fn resize(&self, reference: &str, height: u16, width: u16) -> Result<()> {
-        Err(Error::unsupported("resize"))
+}
+
+fn handle(
+    shared: &Shared,
+    definition: Definition,
+    progress: Progress,
+) -> (Arc<Container>, mpsc::Receiver<ContainerCommand>) {
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let snapshot =
+        Snapshot { definition: Arc::new(definition), progress, health: None, removing: false };
+    let container = Arc::new(Container::new(snapshot, sender));
+    shared.registry.insert(Arc::clone(&container));
+    (container, commands)
+}
+
+/// Runs work that waits for the disk for long.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_panic_or_shutdown) => Err(Error::ShuttingDown),
     }
-    pub async fn attach(&self, reference: &str, options: AttachOptions) -> Result<AttachHandle> {
-        Err(Error::unsupported("attach"))
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(Error::io(format!("create {}", path.display())))
+}
+
+/// Removes the directories of containers that have no record: what a crash left.
+fn sweep(shared: &Shared) {
+    let Ok(entries) = std::fs::read_dir(&shared.containers) else { return };
+    for entry in entries.flatten() {
+        let id = entry.file_name().to_str().and_then(Id::parse);
+        let stray = id.is_some_and(|id| shared.registry.get(&id).is_none());
+        if stray && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, "sweep {}", entry.path().display());
+        }
     }
-    pub async fn logs(&self, reference: &str, options: LogOptions) -> Result<LogStream> {
-        Err(Error::unsupported("logs"))
+}
+
+/// Passes on what the supervisor says.
+struct Ears {
+    shared: Arc<Shared>,
+}
+
+impl Listener for Ears {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Oom { id } => {
+                if let Some(container) = self.shared.registry.get(&id) {
+                    container.notify(|notices| notices.ooms += 1);
+                }
+            }
+            Event::Exited(exit) => {
+                let offset = exit.log_offset;
+                if exit.container.is_some() {
+                    self.shared.execs.exited(&self.shared, &exit);
+                } else if let Some(container) = self.shared.registry.get(&exit.id) {
+                    container.notify(|notices| notices.exit = Some(exit));
+                }
+                self.shared.persist.note_exits(offset);
+            }
+        }
     }
-    /// `stream` false sends one sample and closes; `one_shot` does not wait for a second reading
-    /// to fill `precpu_stats`.
-    pub async fn stats(
-        &self,
-        reference: &str,
-        stream: bool,
-        one_shot: bool,
-    ) -> Result<mpsc::Receiver<stats::Stats>> {
-        Err(Error::unsupported("stats"))
+
+    fn list(&self, running: Vec<Running>) {
+        let (execs, containers): (Vec<_>, Vec<_>) =
+            running.into_iter().partition(|running| running.container.is_some());
+        self.shared.execs.compare(&execs);
+        let mut running: std::collections::HashMap<_, _> =
+            containers.into_iter().map(|running| (running.id.clone(), running)).collect();
+        for container in self.shared.registry.all() {
+            let present = running.remove(&container.id);
+            container.notify(|notices: &mut Notices| {
+                notices.lists += 1;
+                notices.present = present;
+            });
+        }
+        for id in running.keys() {
+            tracing::warn!(container = %id, "the supervisor runs a container that has no record");
+        }
     }
-    pub async fn exec_create(
-        &self,
-        reference: &str,
-        request: exec::CreateRequest,
-    ) -> Result<IdResponse> {
-        Err(Error::unsupported("exec"))
-    }
-    pub async fn exec_start(&self, id: &str, request: exec::StartRequest) -> Result<ExecHandle> {
-        Err(Error::unsupported("exec"))
-    }
-    pub async fn exec_inspect(&self, id: &str) -> Result<exec::Inspect> {
-        Err(Error::unsupported("exec"))
-    }
-    pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
-        Err(Error::unsupported("exec"))
+
+    fn exits_seen(&self) -> u64 {
+        Persist::exits_seen(&self.shared.store)
     }
 }

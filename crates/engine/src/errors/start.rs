@@ -72,3 +72,58 @@ impl Kinded for StartError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(failure: Failure, exit_code: i64, kind: ErrorKind, sentence: &str) {
+        let error = StartError::from_failure(failure);
+        assert_eq!(error.to_string(), sentence);
+        assert_eq!((error.exit_code(), error.kind()), (exit_code, kind));
+    }
+
+    #[test]
+    fn sentences_and_codes_are_dockers() {
+        let exec = |program: &str, errno, in_path| Failure::Exec {
+            program: program.to_owned(),
+            errno,
+            in_path,
+        };
+        let words = "failed to create task for container: failed to create shim task: OCI runtime \
+                     create failed: runc create failed: unable to start container process: error \
+                     during container init: ";
+        check(
+            exec("nope", libc::ENOENT, true),
+            127,
+            ErrorKind::InvalidArgument,
+            &format!("{words}exec: \"nope\": executable file not found in $PATH"),
+        );
+        check(
+            exec("/nope", libc::ENOENT, false),
+            127,
+            ErrorKind::InvalidArgument,
+            &format!("{words}exec: \"/nope\": stat /nope: no such file or directory"),
+        );
+        check(
+            exec("/etc/passwd", libc::EACCES, false),
+            126,
+            ErrorKind::InvalidArgument,
+            &format!("{words}exec: \"/etc/passwd\": permission denied"),
+        );
+        check(
+            Failure::User {
+                text: "unable to find user nope: no matching entries in passwd file".to_owned(),
+            },
+            128,
+            ErrorKind::Internal,
+            "unable to find user nope: no matching entries in passwd file",
+        );
+        let missing = StartError::NetworkNotFound { name: "nope".to_owned() };
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        assert_eq!(
+            missing.to_string(),
+            "failed to set up container networking: network nope not found"
+        );
+    }
+}

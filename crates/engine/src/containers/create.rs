@@ -1,0 +1,484 @@
+//! Creating: the request is merged with its image, defaulted, checked, and written down.
+//!
+//! Order: everything that can be refused is refused; then the directories are made; then one
+//! synced commit makes the container exist (its record and the hold on its image together). A
+//! crash before the commit leaves directories without a record, swept at the next start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api_types::container::{Config, CreateRequest, CreateResponse};
+use api_types::host_config::HostConfig;
+use api_types::network::EndpointSettings;
+use spec::{ContainerName, Digest, Id};
+
+use super::merge;
+use super::mounts::{self, Mount, Source};
+use super::record::{DEFINITIONS, Definition, now_nanos};
+use super::registry::Reservation;
+use super::validate::{self, modes};
+use super::{Containers, Shared};
+use crate::EngineConfig;
+use crate::errors::{ContainerError, Error, Result, ValidationError};
+
+/// `/proc` and `/sys` files that tell or change things of the host.
+const MASKED: [&str; 12] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+impl Containers {
+    pub async fn create(
+        &self,
+        name: Option<String>,
+        request: CreateRequest,
+        platform: Option<String>,
+    ) -> Result<CreateResponse> {
+        let shared = &self.shared;
+        let CreateRequest { mut config, mut host_config, networking_config } = request;
+        if config == Config::default() && host_config == HostConfig::default() {
+            return Err(ValidationError::EmptyConfig.into());
+        }
+        let image = shared.images.resolve_for_run(&config.image, platform.as_deref()).await?;
+        if let Some(run) = &image.config.config {
+            merge::merge_image(&mut config, run);
+        }
+        let id = Id::from_random(sys::random::bytes());
+        let daemon = shared.config();
+        let mut warnings = prepare(&mut config, &mut host_config, &daemon, &id);
+        let known = |name: &str| crate::system::is_runtime(name, &daemon);
+        let context = validate::Context { sysinfo: &shared.sysinfo, runtimes: &known };
+        warnings.extend(validate::check(&config, &host_config, &context)?);
+        refer(shared, &host_config)?;
+        let endpoints = networking_config.endpoints_config.unwrap_or_default();
+        let endpoints = endpoints_of(&mut config, &mut host_config, endpoints, &mut warnings)?;
+        check_networks(shared, &endpoints)?;
+        let inherited = inherited_mounts(shared, &host_config)?;
+        let mut mounts = mounts::plan(&host_config, config.volumes.as_ref(), inherited)?;
+        check_sources(&mounts)?;
+        let reservation = take_name(shared, name.as_deref(), &id)?;
+        name_volumes(&mut mounts);
+        let definition = Definition {
+            id: id.clone(),
+            name: reservation.name.clone(),
+            created_nanos: now_nanos(),
+            image_id: image.id,
+            platform: "linux".to_owned(),
+            config,
+            host_config,
+            endpoints,
+            mounts,
+        };
+        self.make(definition, image.chain, reservation).await?;
+        Ok(CreateResponse { id: id.to_string(), warnings })
+    }
+
+    async fn make(
+        &self,
+        definition: Definition,
+        chain: Option<Digest>,
+        reservation: Reservation<'_>,
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let id = definition.id.clone();
+        let made = make_directories(shared, &definition, chain.as_ref());
+        let written = match made {
+            Ok(()) => {
+                let record = definition.clone();
+                let written = shared.write(move |txn| {
+                    storage::add_container(txn, record.id.as_str(), chain.as_ref())?;
+                    DEFINITIONS.put(txn, record.id.as_str(), &record)?;
+                    Ok::<(), storage::StorageError>(())
+                });
+                written.await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            unmake_directories(shared, &definition);
+            return Err(error);
+        }
+        reservation.keep();
+        let container = self.adopt(definition, Default::default());
+        container.snapshot().emit(&shared.events, "create", []);
+        tracing::debug!(container = %id, "created");
+        Ok(())
+    }
+}
+
+/// Fills in the defaults that inspect shows, in place.
+fn prepare(
+    config: &mut Config,
+    host_config: &mut HostConfig,
+    daemon: &EngineConfig,
+    id: &Id,
+) -> Vec<String> {
+    if config.hostname.is_empty()
+        && host_config.uts_mode != "host"
+        && modes::container(&host_config.network_mode).is_none()
+    {
+        config.hostname =
+            if host_config.network_mode == "host" { host_name() } else { id.short().to_owned() };
+    }
+    if config.working_dir.starts_with('/') {
+        config.working_dir = mounts::clean(&config.working_dir);
+    }
+    default(&mut host_config.network_mode, "bridge");
+    if host_config.network_mode == "default" {
+        "bridge".clone_into(&mut host_config.network_mode);
+    }
+    default(&mut host_config.restart_policy.name, "no");
+    default(&mut host_config.ipc_mode, &daemon.default_ipc_mode);
+    let cgroupns =
+        if host_config.privileged { "host" } else { daemon.default_cgroupns_mode.as_str() };
+    default(&mut host_config.cgroupns_mode, cgroupns);
+    default(&mut host_config.runtime, &daemon.default_runtime);
+    if host_config.shm_size == 0 {
+        host_config.shm_size = daemon.default_shm_size;
+    }
+    default_log(host_config, daemon);
+    let resources = &mut host_config.resources;
+    resources.oom_kill_disable.get_or_insert(false);
+    if resources.memory > 0 && resources.memory_swap == 0 {
+        resources.memory_swap = resources.memory.saturating_mul(2);
+    }
+    resources.pids_limit = resources.pids_limit.filter(|limit| *limit > 0);
+    // Removed from the kernel, accepted from old clients.
+    resources.kernel_memory = 0;
+    drop_empty(host_config);
+    if !host_config.privileged {
+        let list = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+        host_config.masked_paths.get_or_insert_with(|| list(&MASKED));
+        host_config.readonly_paths.get_or_insert_with(|| list(&READONLY));
+    }
+    Vec::new()
+}
+
+fn default(text: &mut String, value: &str) {
+    if text.is_empty() {
+        value.clone_into(text);
+    }
+}
+
+/// The daemon's options go with the daemon's driver.
+fn default_log(host_config: &mut HostConfig, daemon: &EngineConfig) {
+    let log = &mut host_config.log_config;
+    default(&mut log.kind, &daemon.log.driver);
+    if log.kind == daemon.log.driver {
+        for (key, value) in &daemon.log.options {
+            log.config.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// Empty maps that Docker leaves out of its answer.
+fn drop_empty(host_config: &mut HostConfig) {
+    for map in [
+        &mut host_config.storage_opt,
+        &mut host_config.tmpfs,
+        &mut host_config.sysctls,
+        &mut host_config.annotations,
+    ] {
+        if map.as_ref().is_some_and(BTreeMap::is_empty) {
+            *map = None;
+        }
+    }
+    if host_config.links.as_ref().is_some_and(Vec::is_empty) {
+        host_config.links = None;
+    }
+    if host_config.mounts.as_ref().is_some_and(Vec::is_empty) {
+        host_config.mounts = None;
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The containers whose namespaces are to be joined must be there. That of the network is looked
+/// up at the start, as in Docker.
+fn refer(shared: &Shared, host_config: &HostConfig) -> Result<()> {
+    for reference in modes::referenced(host_config) {
+        shared.registry.find(reference).map_err(|_missing| modes::missing(reference))?;
+    }
+    Ok(())
+}
+
+/// The networks to join: what the request configures, else the network mode. One for now.
+fn endpoints_of(
+    config: &mut Config,
+    host_config: &mut HostConfig,
+    mut endpoints: BTreeMap<String, EndpointSettings>,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, EndpointSettings>> {
+    if config.network_disabled || modes::container(&host_config.network_mode).is_some() {
+        return Ok(BTreeMap::new());
+    }
+    if endpoints.len() > 1 {
+        return Err(Error::unsupported("joining several networks at once"));
+    }
+    // Under both names Docker means the bridge.
+    if let Some(settings) = endpoints.remove("default") {
+        endpoints.insert("bridge".to_owned(), settings);
+    }
+    if endpoints.is_empty() {
+        endpoints.insert(host_config.network_mode.clone(), EndpointSettings::default());
+    }
+    for (network, settings) in &mut endpoints {
+        if !config.mac_address.is_empty() && settings.mac_address.is_empty() {
+            settings.mac_address.clone_from(&config.mac_address);
+            warnings.push(
+                "The container-wide MacAddress field is now deprecated. It should be specified \
+                 in EndpointsConfig instead."
+                    .to_owned(),
+            );
+        }
+        check_endpoint(network, settings)?;
+        if config.mac_address.is_empty() {
+            config.mac_address.clone_from(&settings.mac_address);
+        }
+        if network != &host_config.network_mode && host_config.network_mode == "bridge" {
+            host_config.network_mode.clone_from(network);
+        }
+    }
+    Ok(endpoints)
+}
+
+fn check_endpoint(network: &str, settings: &EndpointSettings) -> Result<()> {
+    let invalid =
+        |reason: String| ValidationError::Endpoint { network: network.to_owned(), reason };
+    let mac = &settings.mac_address;
+    if !mac.is_empty() && super::start::parse_mac(mac).is_none() {
+        return Err(invalid(format!("invalid MAC address {mac}")).into());
+    }
+    let mut reasons = Vec::new();
+    if let Some(ipam) = &settings.ipam_config {
+        for (address, what) in [(&ipam.ipv4_address, "IPv4"), (&ipam.ipv6_address, "IPv6")] {
+            if address.is_empty() {
+                continue;
+            }
+            reasons.push(
+                "user specified IP address is supported on user defined networks only".to_owned(),
+            );
+            if address.parse::<std::net::IpAddr>().is_err() {
+                reasons.push(format!("invalid {what} address: {address}"));
+            }
+        }
+    }
+    if settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+        reasons.push(
+            "network-scoped alias is supported only for containers in user defined networks"
+                .to_owned(),
+        );
+    }
+    match reasons.len() {
+        0 => Ok(()),
+        1 => Err(invalid(format!("invalid endpoint settings:\n{}", reasons[0])).into()),
+        _ => {
+            let list: Vec<_> = reasons.iter().map(|reason| format!("* {reason}")).collect();
+            Err(invalid(format!("invalid endpoint settings:\n{}", list.join("\n"))).into())
+        }
+    }
+}
+
+/// Docker finds a missing network at the start; so do we, but a wrong one is refused here.
+fn check_networks(shared: &Shared, endpoints: &BTreeMap<String, EndpointSettings>) -> Result<()> {
+    for name in endpoints.keys() {
+        if shared.networks.inspect(name).is_err() {
+            tracing::debug!(network = name, "the network is not there (yet)");
+        }
+    }
+    Ok(())
+}
+
+/// `VolumesFrom`: `container`, `container:ro`.
+fn inherited_mounts(shared: &Shared, host_config: &HostConfig) -> Result<Vec<Mount>> {
+    let mut inherited: Vec<Mount> = Vec::new();
+    for entry in host_config.volumes_from.iter().flatten() {
+        let (reference, mode) = entry.split_once(':').unwrap_or((entry, ""));
+        let readonly = match mode {
+            "" => None,
+            "ro" => Some(true),
+            "rw" | "z" | "Z" => Some(false),
+            _ => return Err(ValidationError::BindMode { mode: mode.to_owned() }.into()),
+        };
+        let other =
+            shared.registry.find(reference).map_err(|_missing| modes::missing(reference))?;
+        for mount in &other.snapshot().definition.mounts {
+            let volume = matches!(mount.source, Source::Bind { .. } | Source::Volume { .. });
+            if volume {
+                inherited.retain(|before| before.target != mount.target);
+                let readonly = readonly.unwrap_or(mount.readonly) || mount.readonly;
+                inherited.push(Mount { readonly, ..mount.clone() });
+            }
+        }
+    }
+    Ok(inherited)
+}
+
+/// A `--mount` of a path that is not there is refused at once.
+fn check_sources(mounts: &[Mount]) -> Result<()> {
+    use crate::errors::MountReason;
+    for mount in mounts {
+        if let Source::Bind { path, create: false, .. } = &mount.source
+            && std::fs::symlink_metadata(path).is_err()
+        {
+            let reason = MountReason::SourceMissing { path: path.clone() };
+            return Err(ValidationError::Mount { kind: "bind".to_owned(), reason }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The name that was asked for, or one that is free.
+fn take_name<'a>(shared: &'a Shared, name: Option<&str>, id: &Id) -> Result<Reservation<'a>> {
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        let parsed = ContainerName::parse(name)
+            .map_err(|error| ContainerError::InvalidName { name: error.name })?;
+        return shared.registry.reserve(parsed, id);
+    }
+    for attempt in 0..16 {
+        let random = u32::from_ne_bytes(sys::random::bytes());
+        let name = crate::names::make(random, attempt);
+        let parsed = ContainerName::parse(&name).expect("made of letters and an underscore");
+        if let Ok(reservation) = shared.registry.reserve(parsed, id) {
+            return Ok(reservation);
+        }
+    }
+    let parsed = ContainerName::parse(id.short()).expect("twelve hexadecimal digits");
+    shared.registry.reserve(parsed, id)
+}
+
+fn name_volumes(mounts: &mut [Mount]) {
+    for mount in mounts {
+        if let Source::Volume { name, .. } = &mut mount.source
+            && name.is_empty()
+        {
+            *name = Id::from_random(sys::random::bytes()).to_string();
+        }
+    }
+}
+
+/// The writable layer, the directory of the network files and the log, and the volumes.
+fn make_directories(
+    shared: &Shared,
+    definition: &Definition,
+    chain: Option<&Digest>,
+) -> Result<()> {
+    let create = |path: &std::path::Path, mode: u32| {
+        use std::os::unix::fs::DirBuilderExt;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        made.map_err(Error::io(format!("create {}", path.display())))
+    };
+    create(&shared.directory(&definition.id), 0o710)?;
+    for mount in &definition.mounts {
+        if let Source::Volume { name, .. } = &mount.source {
+            let path = shared.volumes.join(name);
+            create(&path, 0o701)?;
+            create(&path.join("_data"), 0o755)?;
+        }
+    }
+    Ok(shared.storage.prepare_container(definition.id.as_str(), chain)?)
+}
+
+/// After a failure, as far as it goes; the next start sweeps the rest.
+fn unmake_directories(shared: &Shared, definition: &Definition) {
+    let directory = shared.directory(&definition.id);
+    if let Err(error) = std::fs::remove_dir_all(&directory) {
+        tracing::debug!(%error, "remove {}", directory.display());
+    }
+    if let Err(error) = shared.storage.discard_container(definition.id.as_str(), &[]) {
+        tracing::debug!(%error, "discard the layer of a container that was not made");
+    }
+}
+
+/// What create needs to know of an image.
+#[derive(Debug, Clone)]
+pub(crate) struct RunImage {
+    pub id: String,
+    /// Its top layer; none for an image without layers.
+    pub chain: Option<Digest>,
+    pub config: Arc<spec::oci::ImageConfig>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(change: impl FnOnce(&mut HostConfig)) -> HostConfig {
+        let mut host_config = HostConfig::default();
+        change(&mut host_config);
+        let daemon = EngineConfig::new("/d".into(), "/r".into(), "/b".into());
+        let id = Id::from_random([7; 32]);
+        prepare(&mut Config::default(), &mut host_config, &daemon, &id);
+        host_config
+    }
+
+    #[test]
+    fn defaults_are_dockers() {
+        let host_config = prepared(|_| {});
+        assert_eq!(host_config.network_mode, "bridge");
+        assert_eq!(host_config.ipc_mode, "private");
+        assert_eq!(host_config.cgroupns_mode, "private");
+        assert_eq!(host_config.restart_policy.name, "no");
+        assert_eq!(host_config.log_config.kind, "json-file");
+        assert_eq!(host_config.shm_size, 64 << 20);
+        assert_eq!(host_config.resources.oom_kill_disable, Some(false));
+        assert_eq!(host_config.masked_paths.unwrap().len(), 12);
+        let privileged = prepared(|config| config.privileged = true);
+        assert_eq!((privileged.masked_paths, privileged.readonly_paths), (None, None));
+        let unmasked = prepared(|config| config.masked_paths = Some(Vec::new()));
+        assert_eq!(unmasked.masked_paths, Some(Vec::new()));
+    }
+
+    #[test]
+    fn memory_brings_as_much_swap() {
+        let memory = |memory, memory_swap| {
+            let resources = prepared(|config| {
+                config.resources.memory = memory;
+                config.resources.memory_swap = memory_swap;
+                config.resources.pids_limit = Some(-1);
+            })
+            .resources;
+            (resources.memory_swap, resources.pids_limit)
+        };
+        assert_eq!(memory(20 << 20, 0), (40 << 20, None));
+        assert_eq!(memory(20 << 20, -1), (-1, None));
+        assert_eq!(memory(0, 0), (0, None));
+    }
+
+    #[test]
+    fn endpoints_on_the_default_bridge_take_no_address() {
+        let settings = |json| serde_json::from_str::<EndpointSettings>(json).unwrap();
+        let check = |json, text| {
+            let error = check_endpoint("bridge", &settings(json)).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        };
+        check(
+            r#"{"Aliases":["x"]}"#,
+            "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias \
+             is supported only for containers in user defined networks",
+        );
+        check(
+            r#"{"IPAMConfig":{"IPv4Address":"x"}}"#,
+            "invalid config for network bridge: invalid endpoint settings:\n* user specified IP \
+             address is supported on user defined networks only\n* invalid IPv4 address: x",
+        );
+        check(
+            r#"{"MacAddress":"xx"}"#,
+            "invalid config for network bridge: invalid MAC address xx",
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! Starting: everything the container needs is found or made, then the supervisor runs it.
+//!
+//! Order: checks, network endpoint, files (`hosts`, `resolv.conf`, `hostname`), the plan
+//! ([`super::plan`]), the supervisor. What fails is undone: an endpoint is given back; files stay,
+//! they are written anew next time. A crash in between leaves an endpoint that the next
+//! reconciliation of the network forgets.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use network::files::{DnsSettings, ExtraHost, Reach, ResolvConf};
+use network::{Endpoint, EndpointRequest};
+use runtime::protocol::{Reply, Request};
+use runtime::spec::Namespace;
+use spec::{ErrorKind, Id, Kinded};
+
+use super::plan::{self, Surroundings};
+use super::record::{Definition, Phase};
+use super::task::Task;
+use super::validate::modes::{self, Mode};
+use crate::errors::{ContainerError, Error, Result, StartError};
+
+/// Where a container's network files are, and whether they are its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetworkFiles {
+    pub hostname: PathBuf,
+    pub hosts: PathBuf,
+    pub resolv_conf: PathBuf,
+}
+
+impl NetworkFiles {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
+        Self {
+            hostname: directory.join("hostname"),
+            hosts: directory.join("hosts"),
+            resolv_conf: directory.join("resolv.conf"),
+        }
+    }
+}
+
+impl Task {
+    /// A user's start.
+    pub(super) async fn start(&mut self) -> Result<()> {
+        let id = || self.container.id.clone();
+        match self.state.progress.phase {
+            Phase::Dead => return Err(ContainerError::MarkedForRemoval.into()),
+            Phase::Running if self.state.progress.paused => {
+                return Err(ContainerError::StartPaused.into());
+            }
+            Phase::Running => return Err(ContainerError::NotModified { id: id() }.into()),
+            Phase::Restarting | Phase::Created | Phase::Exited => {}
+        }
+        self.restart_at = None;
+        self.backoff = Default::default();
+        self.state.progress.restart_count = 0;
+        let started = self.launch().await;
+        if started.is_err() {
+            if self.state.progress.phase == Phase::Restarting {
+                self.state.progress.phase = Phase::Exited;
+            }
+            self.publish();
+            self.remove_if_asked().await;
+        }
+        started
+    }
+
+    /// Starts the program, by a user's or a policy's wish.
+    pub(super) async fn launch(&mut self) -> Result<()> {
+        self.stay_down = false;
+        let result = self.run_program().await;
+        if let Err(error) = &result {
+            let code = match error {
+                Error::Start(error) => error.exit_code(),
+                _ => 128,
+            };
+            self.state.progress.exit_code = code;
+            self.state.progress.error = error.to_string();
+            self.publish();
+        }
+        result
+    }
+
+    async fn run_program(&mut self) -> Result<()> {
+        let definition = self.state.definition.clone();
+        if publishes_ports(&definition) {
+            return Err(Error::unsupported("publishing ports (PortBindings, PublishAllPorts)"));
+        }
+        let mut surroundings = self.surroundings(&definition)?;
+        let endpoint = self.attach_network(&definition)?;
+        surroundings.endpoint.clone_from(&endpoint);
+        let ran = self.run_with(&definition, surroundings).await;
+        match ran {
+            Ok(()) => {
+                self.state.progress.endpoint = endpoint;
+                self.publish();
+                self.state.emit(&self.shared.events, "start", []);
+                self.start_health_checks();
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(endpoint) = &endpoint {
+                    self.emit_network("disconnect", endpoint);
+                }
+                self.detach_network(endpoint);
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_with(&mut self, definition: &Definition, around: Surroundings) -> Result<()> {
+        write_network_files(&self.shared, definition, &around)?;
+        let config = self.shared.config();
+        let generation = self.state.progress.generation + 1;
+        let spec = plan::container_spec(definition, &around, &config, generation)?;
+        let (attach, descriptors) = std::mem::take(&mut self.streams).into_iter().unzip();
+        // Counted before it happens: what the supervisor reports of it is then ours.
+        self.state.progress.generation = generation;
+        let request = Request::Start { spec: Box::new(spec), attach };
+        let answer = self.shared.supervisor().request(request, descriptors).await;
+        let (reply, mut descriptors) = answer.map_err(|error| match error {
+            crate::supervisor::SupervisorError::Failed(failure) => {
+                Error::Start(StartError::from_failure(failure))
+            }
+            other => Error::Supervisor(other),
+        })?;
+        let Reply::Started { pid, started_at_nanos } = reply else {
+            return Err(crate::supervisor::SupervisorError::Confused.into());
+        };
+        let progress = &mut self.state.progress;
+        progress.phase = Phase::Running;
+        progress.pid = pid;
+        progress.started_nanos = started_at_nanos;
+        progress.exit_code = 0;
+        progress.error.clear();
+        progress.oom_killed = false;
+        progress.paused = false;
+        progress.manually_stopped = false;
+        if let Some(process) = descriptors.pop() {
+            self.keep_process(process);
+        }
+        Ok(())
+    }
+
+    /// Looks up everything the plan needs.
+    fn surroundings(&self, definition: &Definition) -> Result<Surroundings> {
+        let shared = &self.shared;
+        let directory = shared.directory(&definition.id);
+        let host_config = &definition.host_config;
+        let network = self.join(modes::container(&host_config.network_mode))?;
+        let files = match &network {
+            Some(other) => NetworkFiles::in_directory(&shared.directory(other)),
+            None => NetworkFiles::in_directory(&directory),
+        };
+        let rootfs = shared.storage.rootfs(definition.id.as_str())?;
+        let net = match (&network, host_config.network_mode.as_str()) {
+            (Some(other), _) => Namespace::Container(other.clone()),
+            (None, "host") => Namespace::Host,
+            (None, _) => Namespace::Private,
+        };
+        Ok(Surroundings {
+            rootfs,
+            files,
+            net,
+            pid: self.namespace(&host_config.pid_mode, modes::pid)?,
+            ipc: self.namespace(&host_config.ipc_mode, modes::ipc)?,
+            hostname: self.hostname(definition, network.as_ref()),
+            volumes: shared.volumes.clone(),
+            directory,
+            endpoint: None,
+        })
+    }
+
+    fn namespace(
+        &self,
+        mode: &str,
+        parse: impl Fn(&str) -> Result<Mode<'_>, crate::errors::ValidationError>,
+    ) -> Result<Namespace> {
+        let mode = parse(mode)?;
+        Ok(match mode {
+            Mode::Private | Mode::None => Namespace::Private,
+            Mode::Host => Namespace::Host,
+            mode @ Mode::Container(_) => match self.join(Some(mode))? {
+                Some(other) => Namespace::Container(other),
+                None => Namespace::Private,
+            },
+        })
+    }
+
+    /// The container whose namespace is joined; it must run.
+    fn join(&self, mode: Option<Mode<'_>>) -> Result<Option<Id>> {
+        let Some(Mode::Container(reference)) = mode else { return Ok(None) };
+        let joined = self
+            .shared
+            .registry
+            .find(reference)
+            .map_err(|error| StartError::JoinNetwork { reason: error.to_string() })?;
+        if joined.snapshot().progress.is_alive() {
+            return Ok(Some(joined.id.clone()));
+        }
+        let reference = format!("/{}", joined.snapshot().definition.name);
+        Err(StartError::JoinStopped { reference }.into())
+    }
+
+    /// The name the container sees: its own, the host's, or that of the container whose network
+    /// it shares.
+    fn hostname(&self, definition: &Definition, network: Option<&Id>) -> String {
+        let other = network.and_then(|id| self.shared.registry.get(id));
+        if let Some(other) = other {
+            return other.snapshot().definition.config.hostname.clone();
+        }
+        definition.config.hostname.clone()
+    }
+
+    fn attach_network(&self, definition: &Definition) -> Result<Option<Endpoint>> {
+        let mode = definition.host_config.network_mode.as_str();
+        if modes::container(mode).is_some() || definition.config.network_disabled {
+            return Ok(None);
+        }
+        let name = definition.endpoints.keys().next().map_or(mode, String::as_str);
+        let requested = definition.endpoints.get(name);
+        let mac = requested.map_or("", |requested| requested.mac_address.as_str());
+        let request = EndpointRequest {
+            container: &definition.id,
+            interface_name: "eth0",
+            ipv4: None,
+            ipv6: None,
+            mac: parse_mac(mac),
+        };
+        let attached = self.shared.networks.attach(name, &request);
+        let endpoint = attached.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => StartError::NetworkNotFound { name: name.to_owned() },
+            kind => StartError::Network { reason: error.to_string(), kind },
+        })?;
+        self.emit_network("connect", &endpoint);
+        Ok(Some(endpoint))
+    }
+
+    pub(super) fn detach_network(&self, endpoint: Option<Endpoint>) {
+        let Some(endpoint) = endpoint else { return };
+        let network = endpoint.network_id.as_str();
+        if let Err(error) = self.shared.networks.detach(network, &self.container.id) {
+            tracing::warn!(container = %self.container.id, %error, "leave the network");
+        }
+    }
+
+    pub(super) fn emit_network(&self, action: &str, endpoint: &Endpoint) {
+        let driver = match endpoint.network_name.as_str() {
+            "none" => "null",
+            name => name,
+        };
+        let attributes = [
+            ("container", self.container.id.as_str()),
+            ("name", &endpoint.network_name),
+            ("type", driver),
+        ];
+        let attributes =
+            attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let id = endpoint.network_id.as_str();
+        self.shared.events.emit("network", action, id, attributes.collect());
+    }
+}
+
+/// Host networking discards ports; all else would need rules that do not exist yet.
+fn publishes_ports(definition: &Definition) -> bool {
+    let host_config = &definition.host_config;
+    let bound = host_config.port_bindings.as_ref().is_some_and(|map| !map.is_empty());
+    let exposed = definition.config.exposed_ports.as_ref().is_some_and(|map| !map.is_empty());
+    let networked = !matches!(host_config.network_mode.as_str(), "host" | "none")
+        && modes::container(&host_config.network_mode).is_none();
+    networked && (bound || host_config.publish_all_ports && exposed)
+}
+
+/// `02:42:ac:11:00:02`
+pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2)?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+/// Writes the three files, unless they are another container's.
+fn write_network_files(
+    shared: &super::Shared,
+    definition: &Definition,
+    around: &Surroundings,
+) -> Result<()> {
+    if matches!(around.net, Namespace::Container(_)) {
+        return Ok(());
+    }
+    let host = around.net == Namespace::Host;
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(Error::io(format!("write {}", path.display())))
+    };
+    write(&around.files.hostname, network::files::hostname(&around.hostname))?;
+    write(&around.files.hosts, hosts(shared, definition, around, host))?;
+    write(&around.files.resolv_conf, resolv_conf(shared, definition, around, host))
+}
+
+fn hosts(
+    shared: &super::Shared,
+    definition: &Definition,
+    around: &Surroundings,
+    host: bool,
+) -> String {
+    let config = shared.config();
+    let entries = definition.host_config.extra_hosts.iter().flatten();
+    let extra: Vec<ExtraHost> = entries
+        .filter_map(|entry| super::validate::split_extra_host(entry))
+        .map(|(name, address)| ExtraHost { name: name.to_owned(), address: address.to_owned() })
+        .collect();
+    let gateways = if config.dns.host_gateway.is_empty() {
+        shared.networks.host_gateways()
+    } else {
+        config.dns.host_gateway.clone()
+    };
+    let extra = network::files::resolve_extra_hosts(&extra, &gateways);
+    if host {
+        let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.extend(extra.iter().map(|host| format!("{}\t{}\n", host.address, host.name)));
+        return text;
+    }
+    let own: Vec<IpAddr> = around.endpoint.as_ref().map(Endpoint::ips).unwrap_or_default();
+    network::files::hosts(&extra, &own, &around.hostname, &definition.config.domainname)
+}
+
+fn resolv_conf(
+    shared: &super::Shared,
+    definition: &Definition,
+    around: &Surroundings,
+    host: bool,
+) -> String {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let path = network::files::resolv_conf_path(&text);
+    let text = std::fs::read_to_string(path).unwrap_or(text);
+    let ipv6 = around.endpoint.as_ref().is_some_and(|endpoint| endpoint.ipv6.is_some());
+    let reach = if host { Reach::Host } else { Reach::Network { ipv6 } };
+    let settings = dns_settings(&definition.host_config, &shared.config().dns);
+    ResolvConf::parse(&text).for_container(path, &settings, reach)
+}
+
+/// The container's settings, each in place of the daemon's.
+fn dns_settings(
+    host_config: &api_types::host_config::HostConfig,
+    daemon: &crate::DnsConfig,
+) -> DnsSettings {
+    fn full<T>(list: Vec<T>) -> Option<Vec<T>> {
+        Some(list).filter(|list| !list.is_empty())
+    }
+    let own = |list: &Option<Vec<String>>| full(list.clone().unwrap_or_default());
+    let servers: Vec<IpAddr> =
+        host_config.dns.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+    DnsSettings {
+        servers: full(servers).or_else(|| full(daemon.servers.clone())),
+        search: own(&host_config.dns_search).or_else(|| full(daemon.search.clone())),
+        options: own(&host_config.dns_options).or_else(|| full(daemon.options.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses_parse() {
+        assert_eq!(parse_mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
+        for bad in ["", "02:42", "02:42:ac:11:00:02:03", "xx:42:ac:11:00:02", "2:42:ac:11:00:02"] {
+            assert_eq!(parse_mac(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,14 +1,15 @@
 //! `cargo xtask compat [--check] [--binary PATH]`: writes docs/compatibility.md.
 //!
 //! What Docker has comes from docs/inventory (data, counted once); what we have comes from the
-//! code itself: the table of routes, the table of supported settings, and the flags that the
-//! binary prints. Nobody keeps a list by hand, so that no list can lie. `--check` writes nothing
-//! and fails when the file is stale.
+//! code itself: the table of routes, the tables of supported settings, and the flags that the
+//! binary prints. Nobody keeps a list of what works by hand, so that no list can lie. `--check`
+//! writes nothing and fails when the file is stale.
 
+mod endpoints;
 mod rust;
 mod sources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -78,8 +79,8 @@ fn document(root: &Path, binary: Option<&str>) -> Result<String, String> {
     let flags = sources::flags(root, binary)?;
     let engine = inventory("engine.tsv")?;
     let sections = [
-        endpoints(&inventory("api.tsv")?, &routes)?,
-        commands(&inventory("cli.tsv")?, &flags),
+        endpoint_section(&inventory("api.tsv")?, &routes)?,
+        commands(&inventory("cli.tsv")?, &flags, &routes)?,
         fields("HostConfig", &engine, &settings)?,
         fields("Config", &engine, &settings)?,
     ];
@@ -98,6 +99,7 @@ struct Counts {
     works: usize,
     partly: usize,
     refused: usize,
+    recorded: usize,
 }
 
 impl Counts {
@@ -106,6 +108,7 @@ impl Counts {
             Support::Works => self.works += 1,
             Support::Partly => self.partly += 1,
             Support::Refused => self.refused += 1,
+            Support::Recorded => self.recorded += 1,
         }
     }
 }
@@ -115,12 +118,13 @@ fn assemble(sections: &[Section]) -> String {
         # Compatibility with Docker\n\n\
         Measured against Docker's API 1.56, the docker command line 28.2.2 and the engine's\n\
         settings, as counted in [inventory](inventory). *Works*: as Docker does it. *Partly*: the\n\
-        note says what is missing. *Refused*: an error names it; nothing is silently ignored.\n\n\
-        | | works | partly | refused |\n|---|---|---|---|\n"
+        note says what is missing. *Refused*: an error names it; nothing is silently ignored.\n\
+        *Recorded*: kept and shown, and without effect on Linux in Docker too.\n\n\
+        | | works | partly | refused | recorded |\n|---|---|---|---|---|\n"
         .to_owned();
     for Section { title, counts, .. } in sections {
-        let Counts { works, partly, refused } = counts;
-        line(&mut text, &format!("| {title} | {works} | {partly} | {refused} |"));
+        let Counts { works, partly, refused, recorded } = counts;
+        line(&mut text, &format!("| {title} | {works} | {partly} | {refused} | {recorded} |"));
     }
     for Section { title, body, .. } in sections {
         write!(text, "\n## {title}\n{body}").expect("to memory");
@@ -133,7 +137,7 @@ fn line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-fn endpoints(inventory: &[Row], routes: &[sources::Route]) -> Result<Section, String> {
+fn endpoint_section(inventory: &[Row], routes: &[sources::Route]) -> Result<Section, String> {
     let mut counts = Counts::default();
     let mut groups: BTreeMap<&str, String> = BTreeMap::new();
     for row in inventory {
@@ -159,7 +163,11 @@ fn endpoints(inventory: &[Row], routes: &[sources::Route]) -> Result<Section, St
     Ok(Section { title: "API endpoints".to_owned(), counts, body })
 }
 
-fn commands(inventory: &[Row], flags: &Flags) -> Section {
+fn commands(
+    inventory: &[Row],
+    flags: &Flags,
+    routes: &[sources::Route],
+) -> Result<Section, String> {
     let mut counts = Counts::default();
     let mut rows = String::new();
     let mut seen = Vec::new();
@@ -171,40 +179,74 @@ fn commands(inventory: &[Row], flags: &Flags) -> Section {
             continue;
         }
         seen.push(aliases);
-        let (support, note) = command(name, aliases, inventory, flags);
+        let (support, note) = match flags.get(name) {
+            None => (Support::Refused, "not yet".to_owned()),
+            Some(known) => {
+                let (daemon, mut notes) = by_daemon(name, routes)?;
+                let lacking = lacking(name, aliases, known, inventory, flags);
+                let support = match daemon {
+                    Support::Works if !lacking.is_empty() => Support::Partly,
+                    daemon => daemon,
+                };
+                notes.extend(lacking);
+                (support, notes.join("; "))
+            }
+        };
         counts.add(support);
         line(&mut rows, &format!("| `{name}` | {} | {note} |", support.word()));
     }
     let body = format!(
-        "\nA command works when it takes every flag that Docker's takes; what the daemon does \
-         with them is in the other tables.\n\n| command | | note |\n|---|---|---|\n{rows}"
+        "\nA command works when it takes every flag of Docker's and the daemon serves what it \
+         asks for;\nwhat a container can be given is in the tables of fields.\n\n\
+         | command | | note |\n|---|---|---|\n{rows}"
     );
-    Section { title: "Commands".to_owned(), counts, body }
+    Ok(Section { title: "Commands".to_owned(), counts, body })
 }
 
-fn command(name: &str, aliases: &str, inventory: &[Row], flags: &Flags) -> (Support, String) {
-    let Some(known) = flags.get(name) else { return (Support::Refused, "not yet".to_owned()) };
+/// How far the endpoint that a command needs is served.
+fn by_daemon(name: &str, routes: &[sources::Route]) -> Result<(Support, Vec<String>), String> {
+    let endpoint = endpoints::of(name)
+        .ok_or_else(|| format!("xtask/src/compat/endpoints.rs says nothing of {name}"))?;
+    if endpoint.is_empty() {
+        return Ok((Support::Works, Vec::new()));
+    }
+    let route = routes.iter().find(|route| route.name == endpoint);
+    let route = route.ok_or_else(|| format!("{ROUTES} has no row for {endpoint}"))?;
+    let note = match route.note.as_str() {
+        "" => Vec::new(),
+        note => vec![format!("daemon: {note}")],
+    };
+    Ok((route.support, note))
+}
+
+/// The flags and spellings of Docker's command that ours does not know.
+fn lacking(
+    name: &str,
+    aliases: &str,
+    known: &BTreeSet<String>,
+    inventory: &[Row],
+    flags: &Flags,
+) -> Vec<String> {
     let wanted: Vec<&str> = inventory
         .iter()
         .filter(|row| row.get("component") == CLI && row.get("command") == name)
         .filter(|row| row.get("kind") == "flag")
         .map(|row| row.get("flag"))
         .collect();
-    let lacking: Vec<&str> = wanted.iter().copied().filter(|flag| !known.contains(*flag)).collect();
+    let missing: Vec<&str> = wanted.iter().copied().filter(|flag| !known.contains(*flag)).collect();
     let spellings: Vec<&str> = aliases
         .split(", ")
         .filter(|alias| !alias.is_empty() && !flags.contains_key(*alias))
         .collect();
     let mut notes = Vec::new();
-    if !lacking.is_empty() {
-        let have = wanted.len() - lacking.len();
-        notes.push(format!("{have} of {} flags; not yet {}", wanted.len(), code(&lacking)));
+    if !missing.is_empty() {
+        let have = wanted.len() - missing.len();
+        notes.push(format!("{have} of {} flags; not yet {}", wanted.len(), code(&missing)));
     }
     if !spellings.is_empty() {
         notes.push(format!("not as {}", code(&spellings)));
     }
-    let support = if notes.is_empty() { Support::Works } else { Support::Partly };
-    (support, notes.join("; "))
+    notes
 }
 
 fn code(words: &[&str]) -> String {

@@ -11,6 +11,8 @@ pub(crate) enum Support {
     Works,
     Partly,
     Refused,
+    /// Kept and shown; nothing on Linux depends on it.
+    Recorded,
 }
 
 impl Support {
@@ -19,6 +21,7 @@ impl Support {
             Self::Works => "works",
             Self::Partly => "partly",
             Self::Refused => "refused",
+            Self::Recorded => "recorded",
         }
     }
 }
@@ -87,7 +90,7 @@ pub(crate) struct Setting {
 }
 
 /// Reads the tables of settings: rows with a field's name, one of `Works`, `Partly`, `Refused`,
-/// and perhaps a note. Keys are `HostConfig.Memory` and `Config.Env`.
+/// `Recorded`, and perhaps a note. Keys are `HostConfig.Memory` and `Config.Env`.
 pub(crate) fn settings(source: &str) -> Result<BTreeMap<String, Setting>, String> {
     let tokens = rust::tokens(source)?;
     let mut found = BTreeMap::new();
@@ -104,11 +107,11 @@ pub(crate) fn settings(source: &str) -> Result<BTreeMap<String, Setting>, String
 fn setting(row: &[rust::Token]) -> Result<(String, Setting), String> {
     let texts = rust::texts(row);
     let field = *texts.first().ok_or("a row without a name")?;
-    let kinds = [Support::Works, Support::Partly, Support::Refused];
+    let kinds = [Support::Works, Support::Partly, Support::Refused, Support::Recorded];
     let support = kinds
         .into_iter()
         .find(|support| rust::has_word(row, &format!("{support:?}")))
-        .ok_or_else(|| format!("the row of {field} says neither Works nor Partly nor Refused"))?;
+        .ok_or_else(|| format!("the row of {field} says not how far it works"))?;
     let note = texts.get(1).copied().unwrap_or_default().to_owned();
     Ok((field.to_owned(), Setting { support, note }))
 }

@@ -43,7 +43,7 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 64;
 const ARENAS: u32 = 2;
 /// How long open requests may take to end once the daemon stops.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
 enum DaemonError {

@@ -29,8 +29,9 @@ pub(super) async fn resize(request: Request) -> Result {
     Ok(answer::status(StatusCode::OK))
 }
 
-/// A command that cannot be run is told in the stream, as dockerd does: the CLI shows what it
-/// reads there and takes the exit code (126, 127) from the exec, but drops the body of an error.
+/// A command that cannot be run is told in the stream (on stdout), as dockerd does: the CLI shows
+/// what it reads there and takes the exit code (126, 127) from the exec, but drops the body of an
+/// error.
 pub(super) async fn start(mut request: Request) -> std::result::Result<Answer, ApiError> {
     let mut start: StartRequest = request.json_or_default().await?;
     if !request.version.has(42) {
@@ -63,7 +64,7 @@ fn tell_in_stream(request: &Request, tty: bool, message: &str) -> Answer {
     let mut bytes = Vec::with_capacity(text.len() + api_types::stream::HEADER_LEN);
     if !tty {
         let length = u32::try_from(text.len()).expect("an error text is short");
-        bytes.extend_from_slice(&header(StreamKind::Stderr, length));
+        bytes.extend_from_slice(&header(StreamKind::Stdout, length));
     }
     bytes.extend_from_slice(text.as_bytes());
     Answer::Takeover(Takeover {

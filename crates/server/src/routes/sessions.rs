@@ -16,20 +16,24 @@ use crate::websocket;
 
 type Result<T = Response<Body>> = std::result::Result<T, ApiError>;
 
-fn attach_options(request: &Request) -> AttachOptions {
+fn attach_options(request: &Request, websocket: bool) -> AttachOptions {
     let query = &request.query;
+    // Which streams are wanted could not be said to a websocket before 1.42: all of them.
+    let all = websocket && !request.version.has(42);
+    let [stdin, stdout, stderr] = ["stdin", "stdout", "stderr"].map(|name| all || query.flag(name));
     AttachOptions {
-        stream: query.flag("stream"),
+        // A stream of nothing ends at once.
+        stream: query.flag("stream") && (stdin || stdout || stderr),
         logs: query.flag("logs"),
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
+        stdin,
+        stdout,
+        stderr,
         detach_keys: query.text("detachKeys").map(str::to_owned),
     }
 }
 
 pub(super) async fn attach(request: Request) -> Result<Answer> {
-    let options = attach_options(&request);
+    let options = attach_options(&request, false);
     let handle = request.engine().containers.attach(request.name(), options).await?;
     let head = hijack::head(&request.headers, request.version, handle.tty);
     let AttachHandle { tty, stream, logs, keys, detached } = handle;
@@ -37,14 +41,10 @@ pub(super) async fn attach(request: Request) -> Result<Answer> {
     Ok(hijack::takeover(head, session, detached))
 }
 
-/// Which streams are wanted could not be said before 1.42: all of them.
 pub(super) async fn attach_websocket(request: Request) -> Result<Answer> {
     let head = websocket::head(&request.headers)
         .ok_or_else(|| ApiError::bad_request("not websocket protocol"))?;
-    let mut options = attach_options(&request);
-    if !request.version.has(42) {
-        (options.stdin, options.stdout, options.stderr) = (true, true, true);
-    }
+    let options = attach_options(&request, true);
     let handle = request.engine().containers.attach(request.name(), options).await?;
     Ok(websocket::takeover(head, handle))
 }

@@ -49,7 +49,16 @@ impl Space {
 
     /// Who the server saw, when a byte got there and back.
     pub(crate) fn reach(&self, listener: &TcpListener, to: SocketAddr) -> io::Result<IpAddr> {
-        let mut stream = self.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+        self.reach_within(PATIENCE, listener, to)
+    }
+
+    pub(crate) fn reach_within(
+        &self,
+        patience: Duration,
+        listener: &TcpListener,
+        to: SocketAddr,
+    ) -> io::Result<IpAddr> {
+        let mut stream = self.run(|| TcpStream::connect_timeout(&to, patience))?;
         let (mut accepted, peer) = listener.accept()?;
         stream.write_all(b"x")?;
         let mut byte = [0];

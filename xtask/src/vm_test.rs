@@ -161,6 +161,9 @@ fn pack(
     archive.text("init", 0o755, INIT);
     archive.text("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\n");
     archive.text("etc/group", 0o644, "root:x:0:\n");
+    archive.text("etc/hostname", 0o644, "vm\n");
+    archive.text("etc/hosts", 0o644, "127.0.0.1 localhost vm\n");
+    archive.text("etc/resolv.conf", 0o644, "nameserver 127.0.0.1\n");
     archive.text("filters", 0o644, &filters.join("\n"));
     archive.host_file("usr/bin/busybox", Path::new(BUSYBOX))?;
     for (order, module) in kernel.modules(&MODULES)?.iter().enumerate() {

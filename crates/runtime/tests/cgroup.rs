@@ -308,6 +308,22 @@ fn groups_made_inside_are_seen_killed_and_removed() {
     assert!(dirs.iter().all(|dir| !dir.exists()));
 }
 
+/// On v2 a group with processes of its own cannot pass controllers on: they move to a leaf.
+#[test]
+fn a_group_below_one_in_use() {
+    let parent = Group::new("parent", Resources::default());
+    let mut process = parent.spawn("echo ready; read line");
+    assert_eq!(process.line(), "ready");
+    let resources = Resources { memory: Some(64 * MIB), ..Resources::default() };
+    let path = format!("{}/child", unique("parent"));
+    let spec = CgroupSpec { path, resources, devices: vec![] };
+    let child = Hierarchies::detect().unwrap().create(&spec).unwrap();
+    assert_eq!(child.stats().unwrap().memory_limit, 64 << 20);
+    assert_eq!(parent.0.pids().unwrap(), [process.child.id()]);
+    remove(&child);
+    process.wait();
+}
+
 #[test]
 fn device_rules() {
     let rule = |major, minor, access: &str| DeviceRule {

@@ -27,8 +27,10 @@ use crate::spec::Resources;
 /// Where processes go that are in the way of `cgroup.subtree_control`.
 const LEAF: &str = "boxship-leaf";
 
-/// The controllers that containers are limited and counted with.
-const WANTED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+/// The controllers that containers are limited and counted with. Those that cannot live with
+/// processes beside them come first: were the others passed on while processes are in the way, the
+/// group would turn into a "thread root", which takes no others.
+const WANTED: [&str; 5] = ["memory", "io", "cpuset", "cpu", "pids"];
 
 #[derive(Debug)]
 pub(super) struct Hierarchy {

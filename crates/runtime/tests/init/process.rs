@@ -287,9 +287,9 @@ fn joined_namespaces() {
     };
     let script = "ls /dev/shm; hostname; cat /proc/1/comm; for n in ipc uts net pid; do \
         [ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] && echo $n; done; \
-        ls /proc/$$/fd | tr '\\n' ' '; grep -c ' /proc/sys ro,' /proc/self/mountinfo; awk '{ print ($6 == $1) }' /proc/$$/stat";
+        ls /proc/$$/fd; grep -c ' /proc/sys ro,' /proc/self/mountinfo; awk '{ print ($6 == $1) }' /proc/$$/stat";
     let outcome = joined(script).unwrap();
-    assert_eq!(outcome.output, "of-first\nbox\nsleep\nipc\nuts\nnet\npid\n0 1 2 1\n1\n");
+    assert_eq!(outcome.output, "of-first\nbox\nsleep\nipc\nuts\nnet\npid\n0\n1\n2\n1\n1\n");
     assert_eq!(outcome.code, 0);
     let failure = joined("").map(drop).and_then(|()| {
         let mut spec = other.spec(&["nosuch"]);
@@ -306,7 +306,9 @@ fn joined_namespaces() {
 
 fn host_namespaces() {
     let image = Image::new();
-    let mut spec = image.shell("for n in pid net uts ipc; do readlink /proc/self/ns/$n; done; ls /sys/class/net | wc -l; stat -f -c %T /dev/shm");
+    let mut spec = image.shell(
+        "for n in pid net uts ipc; do readlink /proc/self/ns/$n; done; stat -f -c %T /dev/shm",
+    );
     spec.namespaces = Namespaces {
         pid: Namespace::Host,
         ipc: Namespace::Host,
@@ -319,6 +321,5 @@ fn host_namespaces() {
         let link = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         expect.push_str(&format!("{}\n", link.display()));
     }
-    let interfaces = std::fs::read_dir("/sys/class/net").unwrap().count();
-    check(spec, &format!("{expect}{interfaces}\ntmpfs\n"));
+    check(spec, &format!("{expect}tmpfs\n"));
 }

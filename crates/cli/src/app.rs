@@ -30,14 +30,13 @@ impl App {
         }
         let flags = global_flags(global);
         let config = read_config(&environment);
-        let endpoint = config::resolve(&flags, &environment, &config).map_err(|error| {
-            let text = error.to_string();
-            if text.starts_with("unable to resolve") {
-                Failure::new(format!("Failed to initialize: {text}"))
-            } else {
-                Failure::new(text)
-            }
-        })?;
+        let endpoint =
+            config::resolve(&flags, &environment, &config).map_err(|error| {
+                match error.to_string() {
+                    text if text.starts_with("conflicting options") => Failure::new(text),
+                    text => Failure::new(format!("Failed to initialize: {text}")),
+                }
+            })?;
         let user_agent = format!("Docker-Client/{DOCKER_VERSION} ({})", std::env::consts::OS);
         let client = Client::new(endpoint, environment.pinned_version(), &user_agent);
         let debug = global.bool("debug");

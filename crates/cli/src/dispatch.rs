@@ -24,7 +24,8 @@ pub(crate) fn run(program: &'static str, arguments: &[String]) -> Outcome {
     }
     let words: Vec<&str> = global.args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] => print_help(help::root(program)),
+        // Help that nobody asked for goes to stderr.
+        [] => complain_help(&help::root(program)),
         ["help", rest @ ..] => help_for(program, rest),
         ["__flags"] => print_help(flag_table()),
         words if global.help => help_for(program, words),
@@ -42,6 +43,11 @@ fn version_line(program: &str) -> String {
 
 fn print_help(text: String) -> Outcome {
     output::print(&text)?;
+    Ok(0)
+}
+
+fn complain_help(text: &str) -> Outcome {
+    output::complain(text);
     Ok(0)
 }
 
@@ -72,7 +78,7 @@ fn by_words(program: &'static str, global: &Parsed, words: &[&str]) -> Outcome {
         return by_command(program, global, command, path, &global.args[count..]);
     }
     match words {
-        [group] if is_group(group) => print_help(help::group(program, group)),
+        [group] if is_group(group) => complain_help(&help::group(program, group)),
         [group, "--help" | "-h"] if is_group(group) => print_help(help::group(program, group)),
         [group, word, ..] if is_group(group) => Err(unknown_in_group(program, group, word)),
         [word, ..] if UNSUPPORTED.contains(word) => Err(unsupported(program, word)),
@@ -123,7 +129,7 @@ fn by_command(
         .map_err(|error| bad_flags(&error.0, usage.trim_end(), &name))?;
     if parsed.help {
         if parsed.short_help {
-            output::complain("Flag shorthand -h has been deprecated, use --help");
+            output::print_line("Flag shorthand -h has been deprecated, use --help")?;
         }
         return print_help(help::command(program, command, path));
     }

@@ -174,7 +174,9 @@ pub fn resolve(flags: &Flags, environment: &Environment, file: &ConfigFile) -> R
         });
     }
     if flags.hosts.len() > 1 {
-        return Err(Error::Config { message: "specify only one -H".to_owned() });
+        return Err(Error::Config {
+            message: "unable to resolve docker endpoint: Specify only one -H".to_owned(),
+        });
     }
     match context_name(flags, environment, file).as_str() {
         "default" => {
@@ -182,7 +184,9 @@ pub fn resolve(flags: &Flags, environment: &Environment, file: &ConfigFile) -> R
             let host = host.map_or(DEFAULT_HOST, String::as_str);
             endpoint(host, tls_from_flags(flags, environment))
         }
-        name => context_endpoint(&environment.config_dir(), name),
+        name => context_endpoint(&environment.config_dir(), name).map_err(|error| Error::Config {
+            message: format!("unable to resolve docker endpoint: {error}"),
+        }),
     }
 }
 

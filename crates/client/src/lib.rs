@@ -127,9 +127,11 @@ impl Client {
     }
 
     async fn send_raw(&self, request: &Request, stream: Option<Body>) -> Result<Response> {
-        let connection = Connection::open(&self.endpoint).await?;
         let head = request.to_http(self.version.get(), &self.user_agent, stream)?;
-        connection.send(head, &self.endpoint).await
+        // Boxed, since TLS and HTTP keep kilobytes across their awaits and every caller would too.
+        let exchange =
+            async { Connection::open(&self.endpoint).await?.send(head, &self.endpoint).await };
+        Box::pin(exchange).await
     }
 
     /// Sends a request whose answer turns the connection into a raw byte stream.

@@ -47,5 +47,5 @@ pub(crate) async fn follow_size(app: &App, target: Resized) {
     while changes.recv().await.is_some() {
         target.resize(app).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

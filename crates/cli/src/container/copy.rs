@@ -109,9 +109,12 @@ fn path_stat(response: &Response) -> Outcome<PathStat> {
 fn follow(link: &str, target: &str) -> String {
     match target.starts_with('/') {
         true => target.to_owned(),
-        false => {
-            Path::new(link).parent().unwrap_or(Path::new("/")).join(target).display().to_string()
-        }
+        false => Path::new(link)
+            .parent()
+            .unwrap_or_else(|| Path::new("/"))
+            .join(target)
+            .display()
+            .to_string(),
     }
 }
 

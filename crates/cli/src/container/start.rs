@@ -62,13 +62,13 @@ async fn join(
     };
     let signals = proxy.then(|| forward_signals(app, &container.id));
     let resize = tty.then(|| follow_size(app, Resized::Container(container.id.clone())));
-    let run = async {
+    let run = Box::pin(async {
         let connection = app.client.hijack(attach).await?;
         if let Some(start) = start {
             app.client.call(start).await?;
         }
         session.join(connection).await
-    };
+    });
     beside(run, signals, resize).await
 }
 

@@ -8,9 +8,9 @@ pub(crate) fn read_env_files(paths: &[String]) -> Result<Vec<String>, String> {
     read_all(paths, &own)
 }
 
-/// Reads `--label-file` files; a bare name is a label without value.
+/// Reads `--label-file` files; docker leaves bare names out.
 pub(crate) fn read_label_files(paths: &[String]) -> Result<Vec<String>, String> {
-    read_all(paths, &|name| Some(name.to_owned()))
+    read_all(paths, &|_name| None)
 }
 
 fn read_all(

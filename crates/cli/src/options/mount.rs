@@ -22,7 +22,7 @@ fn apply(mount: &mut Mount, field: &str) -> Result<(), String> {
         None => (field.to_ascii_lowercase(), None),
     };
     let switch = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive"].contains(&key.as_str());
-    let Some(value) = value.or(switch.then_some("true")) else {
+    let Some(value) = value.or_else(|| switch.then_some("true")) else {
         return Err(format!("invalid field '{field}' must be a key=value pair"));
     };
     let owned = || value.to_owned();
@@ -62,7 +62,9 @@ fn bind(mount: &mut Mount) -> &mut BindOptions {
 }
 
 fn volume(mount: &mut Mount) -> &mut VolumeOptions {
-    mount.volume_options.get_or_insert_with(VolumeOptions::default)
+    let options = mount.volume_options.get_or_insert_with(VolumeOptions::default);
+    options.driver_config.get_or_insert_default();
+    options
 }
 
 fn driver(mount: &mut Mount) -> &mut DriverConfig {

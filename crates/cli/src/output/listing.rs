@@ -71,7 +71,7 @@ impl<T: std::fmt::Debug + 'static> Row for HeaderRow<T> {
     /// Names without a header print as an unknown map key does.
     fn member(&self, name: &str) -> Option<Value> {
         let column = self.0.columns.iter().find(|column| column.name == name);
-        Some(column.map_or(Value::text("<no value>"), |column| Value::text(column.header)))
+        Some(column.map_or_else(|| Value::text("<no value>"), |column| Value::text(column.header)))
     }
 
     fn call(&self, name: &str, arguments: &[Value]) -> Option<Value> {

@@ -129,8 +129,8 @@ fn host_config(flags: &Parsed) -> Result<HostConfig, String> {
         volume_driver: flags.text("volume-driver").to_owned(),
         volumes_from: flags.list_or_null("volumes-from"),
         annotations,
-        cap_add: flags.list_or_null("cap-add"),
-        cap_drop: flags.list_or_null("cap-drop"),
+        cap_add: capabilities(flags.list("cap-add")),
+        cap_drop: capabilities(flags.list("cap-drop")),
         cgroupns_mode: mode(flags, "cgroupns", "CGROUP", &["private", "host"])?,
         dns: Some(flags.list("dns").to_vec()),
         dns_options: Some(dns_options),
@@ -160,6 +160,16 @@ fn host_config(flags: &Parsed) -> Result<HostConfig, String> {
         init: flags.changed("init").then(|| flags.bool("init")),
         ..HostConfig::default()
     })
+}
+
+/// Capabilities in the kernel's spelling, each once, by name.
+fn capabilities(given: &[String]) -> Option<Vec<String>> {
+    let canonical = |name: &String| match name.trim().to_ascii_uppercase() {
+        name if name == "ALL" || name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    let names: std::collections::BTreeSet<String> = given.iter().map(canonical).collect();
+    list(names.into_iter().collect())
 }
 
 /// A namespace mode: empty, one of `words`, or another container's where that exists.
@@ -257,7 +267,8 @@ impl Security {
             }
         }
         let paths = || unmasked.then(Vec::new);
-        Ok(Self { options: list(options), masked_paths: paths(), readonly_paths: paths() })
+        let options = Some(options).filter(|_options| flags.changed("security-opt"));
+        Ok(Self { options, masked_paths: paths(), readonly_paths: paths() })
     }
 }
 
@@ -299,6 +310,7 @@ impl Volumes {
         let mut anonymous = BTreeMap::new();
         for text in flags.list("volume") {
             match options::parse_volume(text)? {
+                VolumeOption::Bind(bind) if binds.contains(&bind) => {}
                 VolumeOption::Bind(bind) => binds.push(bind),
                 VolumeOption::Anonymous(path) => {
                     anonymous.insert(path, Empty {});

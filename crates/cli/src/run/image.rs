@@ -30,14 +30,14 @@ pub(super) async fn create_container(
     let cid_file = CidFile::open(flags.text("cidfile"))?;
     let image = &request.config.image;
     check_reference(image)?;
+    check_platform(flags.text("platform"))?;
     if flags.text("pull") == "always" {
         pull(app, flags, image).await?;
     }
     let created = match try_create(app, flags, request).await {
+        // Also when the image is there for other platforms only.
         Err(Failure::Client(error))
-            if error.is_not_found()
-                && flags.text("pull") != "never"
-                && is_missing_image(error.daemon_message()) =>
+            if error.is_not_found() && flags.text("pull") != "never" && is_named(image) =>
         {
             if !flags.bool("quiet") {
                 output::complain(&format!("Unable to find image '{}' locally", familiar(image)));
@@ -62,8 +62,20 @@ fn check_reference(image: &str) -> Outcome<()> {
     }
 }
 
-fn is_missing_image(message: Option<&str>) -> bool {
-    message.is_some_and(|message| message.starts_with("No such image"))
+/// `os[/architecture[/variant]]`; what the parts may be is the daemon's to know.
+fn check_platform(platform: &str) -> Outcome<()> {
+    if platform.split('/').count() > 3 {
+        return Err(Failure::new(format!(
+            "error parsing specified platform: {platform:?}: cannot parse platform specifier: \
+             invalid argument"
+        )));
+    }
+    Ok(())
+}
+
+/// An id cannot be pulled.
+fn is_named(image: &str) -> bool {
+    Reference::parse(image).is_ok()
 }
 
 fn familiar(image: &str) -> String {

@@ -41,9 +41,9 @@ pub(crate) async fn run(app: &App, flags: &Parsed) -> Outcome {
     let failed = |failure: Failure| failure.of_run(app.program, "run", FAILED);
     if flags.bool("detach") {
         if !flags.list("attach").is_empty() {
-            return Err(failed(Failure::new(
+            return Err(Failure::new(
                 "conflicting options: cannot specify both --attach and --detach",
-            )));
+            ));
         }
         detach(&mut request);
     } else {
@@ -75,21 +75,31 @@ fn detach(request: &mut CreateRequest) {
 }
 
 fn prepare(app: &App, flags: &Parsed, command: &str) -> Outcome<CreateRequest> {
+    if let Some(flag) = WINDOWS_FLAGS.iter().find(|flag| flags.changed(flag)) {
+        return Err(Failure::new(format!(
+            "\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker \
+             daemon is running on linux"
+        )));
+    }
     let prepared = image::check_pull_policy(flags)
         .and_then(|()| refuse_unsupported(flags))
         .and_then(|()| config::create_request(flags));
-    let mut request = prepared.map_err(|text| {
-        let pointed = Failure::new(text).of_run(app.program, command, FAILED);
-        pointed
-    })?;
+    let mut request =
+        prepared.map_err(|text| Failure::new(text).of_run(app.program, command, FAILED))?;
     add_proxies(app, &mut request);
     Ok(request)
 }
+
+/// Docker takes these for Windows daemons only, which we never talk to.
+const WINDOWS_FLAGS: &[&str] = &["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"];
 
 /// Flags that are understood and cannot be honoured.
 fn refuse_unsupported(flags: &Parsed) -> Result<(), String> {
     if flags.changed("disable-content-trust") && !flags.bool("disable-content-trust") {
         return Err("--disable-content-trust=false: content trust is not supported".to_owned());
+    }
+    if flags.changed("kernel-memory") {
+        output::complain("WARNING: --kernel-memory is deprecated and has no effect");
     }
     if flags.bool("use-api-socket") {
         return Err("--use-api-socket is not supported".to_owned());
@@ -152,7 +162,7 @@ async fn attached(
     let stdin = config.attach_stdin && config.open_stdin;
     let session =
         Session { stdin, output, tty: config.tty, detach_keys, signals_end_it: signals.is_none() };
-    let run = async {
+    let run = Box::pin(async {
         let connection = match stdin || output {
             true => Some(open_attach(app, flags, request, &id).await.map_err(failed)?),
             false => None,
@@ -169,7 +179,7 @@ async fn attached(
             Ended::Detached => Ok(0),
             Ended::Finished => exit_code(wait).await,
         }
-    };
+    });
     let resize = config.tty.then(|| follow_size_once_started(app, &id));
     beside(run, signals, resize).await
 }
@@ -198,6 +208,8 @@ pub(crate) async fn beside<T>(
         tokio::join!(signals, resize);
         std::future::pending::<()>().await;
     };
+    // Boxed: together they are large, and callers await this inside futures of their own.
+    let (main, companion) = (Box::pin(main), Box::pin(companion));
     tokio::select! {
         biased;
         outcome = main => outcome,

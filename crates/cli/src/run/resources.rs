@@ -1,6 +1,6 @@
 //! Limits, for `run`, `create` and `update`.
 
-use api_types::host_config::{DeviceMapping, DeviceRequest, Resources};
+use api_types::host_config::{DeviceMapping, DeviceRequest, Resources, Ulimit};
 
 use crate::flags::{
     Parsed, parse_byte_rate, parse_device_weight, parse_nano_cpus, parse_rate, parse_ulimit,
@@ -34,13 +34,19 @@ pub(super) fn resources(
         memory_swappiness: Some(swappiness),
         oom_kill_disable: Some(flags.bool("oom-kill-disable")),
         pids_limit: Some(flags.int("pids-limit")),
-        ulimits: each(flags, "ulimit", parse_ulimit)?,
-        cpu_count: flags.int("cpu-count"),
-        cpu_percent: flags.int("cpu-percent"),
-        io_maximum_iops: unsigned(flags.int("io-maxiops")),
-        io_maximum_bandwidth: unsigned(flags.bytes("io-maxbandwidth")),
+        ulimits: Some(ulimits(flags)?),
         ..common
     })
+}
+
+/// By name; the last of equal names wins.
+fn ulimits(flags: &Parsed) -> Result<Vec<Ulimit>, String> {
+    let mut limits = std::collections::BTreeMap::new();
+    for text in flags.list("ulimit") {
+        let limit = parse_ulimit(text)?;
+        limits.insert(limit.name.clone(), limit);
+    }
+    Ok(limits.into_values().collect())
 }
 
 /// The limits that a container can be given later as well.
@@ -56,7 +62,6 @@ pub(crate) fn update_resources(flags: &Parsed) -> Result<Resources, String> {
         cpu_realtime_runtime: flags.int("cpu-rt-runtime"),
         cpuset_cpus: flags.text("cpuset-cpus").to_owned(),
         cpuset_mems: flags.text("cpuset-mems").to_owned(),
-        kernel_memory: if flags.has("kernel-memory") { flags.bytes("kernel-memory") } else { 0 },
         memory_reservation: flags.bytes("memory-reservation"),
         memory_swap: flags.bytes("memory-swap"),
         ..Resources::default()
@@ -69,8 +74,4 @@ fn each<T>(
     parse: fn(&str) -> Result<T, String>,
 ) -> Result<Option<Vec<T>>, String> {
     flags.list(name).iter().map(|text| parse(text)).collect::<Result<Vec<T>, String>>().map(Some)
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }

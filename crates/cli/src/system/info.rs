@@ -28,7 +28,7 @@ pub(crate) async fn info(app: &App, flags: &Parsed) -> Outcome {
         Ok(info) => info,
         Err(error) => {
             output::print_line("Server:")?;
-            return Err(Failure::new(format!("{error}\nerrors pretty printing info")));
+            return Err(error.into());
         }
     };
     output::print(&server_text(&info))?;

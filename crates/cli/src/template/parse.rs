@@ -10,9 +10,9 @@ use super::lex::{Number, Spanned, Token, lex, parse_error, position};
 pub(super) enum Node {
     Text(String),
     Action(Pipe),
-    If { pipe: Pipe, then: Vec<Node>, otherwise: Vec<Node> },
-    With { pipe: Pipe, then: Vec<Node>, otherwise: Vec<Node> },
-    Range { pipe: Pipe, body: Vec<Node>, otherwise: Vec<Node> },
+    If { pipe: Pipe, then: Vec<Self>, otherwise: Vec<Self> },
+    With { pipe: Pipe, then: Vec<Self>, otherwise: Vec<Self> },
+    Range { pipe: Pipe, body: Vec<Self>, otherwise: Vec<Self> },
     Break,
     Continue,
 }
@@ -66,25 +66,25 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     let mut parser = Parser { text, tokens, next: 0, variables: vec!["$".to_owned()], loops: 0 };
     let (nodes, end) = parser.list()?;
     match end {
-        End::Eof => Ok(nodes),
+        ListEnd::OfText => Ok(nodes),
         other => Err(parser.error(format!("unexpected {{{{{other}}}}}"))),
     }
 }
 
 /// What ended a list of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Eof,
+enum ListEnd {
+    OfText,
     End,
     Else,
     ElseIf,
     ElseWith,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ListEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Eof => "EOF",
+            Self::OfText => "EOF",
             Self::End => "end",
             Self::Else | Self::ElseIf | Self::ElseWith => "else",
         })
@@ -129,11 +129,11 @@ impl Parser<'_> {
         self.error(format!("unexpected {} in {context}", describe(self.peek())))
     }
 
-    fn list(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
+    fn list(&mut self) -> Result<(Vec<Node>, ListEnd), TemplateError> {
         let mut nodes = Vec::new();
         loop {
             match self.take() {
-                Token::End => return Ok((nodes, End::Eof)),
+                Token::End => return Ok((nodes, ListEnd::OfText)),
                 Token::Text(text) => nodes.push(Node::Text(text)),
                 _open => {
                     self.skip_space();
@@ -154,14 +154,14 @@ impl Parser<'_> {
     }
 
     /// Consumes `end` and `else ...` actions.
-    fn end_of_list(&mut self, word: &str) -> Result<Option<End>, TemplateError> {
+    fn end_of_list(&mut self, word: &str) -> Result<Option<ListEnd>, TemplateError> {
         if word != "end" && word != "else" {
             return Ok(None);
         }
         self.take();
         self.skip_space();
         if word == "else" {
-            for (follow, end) in [("if", End::ElseIf), ("with", End::ElseWith)] {
+            for (follow, end) in [("if", ListEnd::ElseIf), ("with", ListEnd::ElseWith)] {
                 if *self.peek() == Token::Word(follow.to_owned()) {
                     self.take();
                     return Ok(Some(end));
@@ -172,7 +172,7 @@ impl Parser<'_> {
             self.next -= 1;
             return Err(self.unexpected(word));
         }
-        Ok(Some(if word == "end" { End::End } else { End::Else }))
+        Ok(Some(if word == "end" { ListEnd::End } else { ListEnd::Else }))
     }
 
     fn control(&mut self, word: &str) -> Result<Option<Node>, TemplateError> {
@@ -211,9 +211,11 @@ impl Parser<'_> {
         let pipe = self.pipe(word, &Token::Close)?;
         let (then, end) = self.list()?;
         let otherwise = match (end, word) {
-            (End::End, _) => Vec::new(),
-            (End::ElseIf, "if") | (End::ElseWith, "with") => vec![self.branch(word)?],
-            (End::Else, _) => self.otherwise()?,
+            (ListEnd::End, _) => Vec::new(),
+            (ListEnd::ElseIf, "if") | (ListEnd::ElseWith, "with") => {
+                vec![self.branch(word)?]
+            }
+            (ListEnd::Else, _) => self.otherwise()?,
             (other, _) => return Err(self.error(format!("unexpected {other}"))),
         };
         self.variables.truncate(scope);
@@ -226,8 +228,8 @@ impl Parser<'_> {
 
     fn otherwise(&mut self) -> Result<Vec<Node>, TemplateError> {
         match self.list()? {
-            (nodes, End::End) => Ok(nodes),
-            (_, End::Eof) => Err(self.error("unexpected EOF")),
+            (nodes, ListEnd::End) => Ok(nodes),
+            (_, ListEnd::OfText) => Err(self.error("unexpected EOF")),
             (_, other) => Err(self.error(format!("expected end; found {{{{{other}}}}}"))),
         }
     }
@@ -239,8 +241,8 @@ impl Parser<'_> {
         let (body, end) = self.list()?;
         self.loops -= 1;
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Else => self.otherwise()?,
+            ListEnd::End => Vec::new(),
+            ListEnd::Else => self.otherwise()?,
             other => return Err(self.error(format!("unexpected {other}"))),
         };
         self.variables.truncate(scope);

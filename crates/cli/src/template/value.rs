@@ -29,7 +29,7 @@ pub(crate) enum Value {
     Int(i64),
     Float(f64),
     Text(Rc<str>),
-    List(Rc<Vec<Value>>),
+    List(Rc<Vec<Self>>),
     Object(Rc<Object>),
     Row(Rc<dyn Row>),
 }

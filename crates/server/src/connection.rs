@@ -11,13 +11,16 @@
 mod stream;
 
 use std::fmt;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -61,15 +64,13 @@ impl Client {
         Self { listener, holding: Arc::default() }
     }
 
-    /// From now on the end of the client's data is kept from hyper, which would take it for the
-    /// end of the client: the route wants to take the connection over, and a client may have sent
-    /// all its stdin and shut down that direction before the answer.
-    pub(crate) fn hold(&self) {
+    /// From now on a client that stops sending is not taken for one that left: it may have said
+    /// all it has to say, stdin of a hijacked stream included, and wait for the answer.
+    fn hold(&self) {
         self.holding.store(true, Ordering::Relaxed);
     }
 
-    /// Ends [`Client::hold`].
-    pub(crate) fn release(&self) {
+    fn release(&self) {
         self.holding.store(false, Ordering::Relaxed);
     }
 }
@@ -82,9 +83,10 @@ pub(crate) async fn serve(
     app: Arc<dyn App>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let over_tcp = !matches!(transport, Transport::Unix(_));
+    let stream = stream::Held::new(transport, Arc::clone(&client.holding));
     let slot: Arc<Slot> = Arc::default();
-    let service = ConnectionService { app, client: client.clone(), slot: Arc::clone(&slot) };
-    let stream = stream::Held { transport, holding: Arc::clone(&client.holding) };
+    let service = ConnectionService { app, client, slot: Arc::clone(&slot), over_tcp };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -102,7 +104,7 @@ pub(crate) async fn serve(
                 told = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            connection.poll_without_shutdown(context)
+            Pin::new(&mut connection).poll(context)
         })
         .await
     };
@@ -133,28 +135,68 @@ struct ConnectionService {
     app: Arc<dyn App>,
     client: Client,
     slot: Arc<Slot>,
+    over_tcp: bool,
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response<Body>;
+    type Response = Response<HeldBody>;
     type Error = TakenOver;
-    type Future = BoxFuture<'static, Result<Response<Body>, TakenOver>>;
+    type Future = BoxFuture<'static, Result<Response<HeldBody>, TakenOver>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.client.hold();
         let answer = self.app.call(request, &self.client);
         let client = self.client.clone();
         let slot = Arc::clone(&self.slot);
+        let over_tcp = self.over_tcp;
         Box::pin(async move {
-            let answer = answer.await;
-            client.release();
-            match answer {
-                Answer::Http(response) => Ok(response),
+            match answer.await {
+                Answer::Http(response) => {
+                    // TCP does not tell a client that left from one that stopped sending, and
+                    // nobody should follow events for a client that left.
+                    if over_tcp && matches!(response.body(), Body::Stream(_)) {
+                        client.release();
+                    }
+                    Ok(response.map(|body| HeldBody { body, client }))
+                }
                 Answer::Takeover(takeover) => {
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(takeover);
                     Err(TakenOver)
                 }
             }
         })
+    }
+}
+
+/// A body that holds the connection until it is sent.
+struct HeldBody {
+    body: Body,
+    client: Client,
+}
+
+impl hyper::body::Body for HeldBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for HeldBody {
+    fn drop(&mut self) {
+        self.client.release();
     }
 }
 

@@ -65,9 +65,6 @@ impl App for Router {
             Err(unrouted) => return Box::pin(async { finish(unrouted.into_response()).into() }),
         };
         let Routed { route, version, captures } = routed;
-        if route.takes_connection {
-            client.hold();
-        }
         let query = match Query::parse(head.uri.query().unwrap_or_default()) {
             Ok(query) => query,
             Err(error) => {
@@ -148,7 +145,7 @@ fn route(method: &Method, raw_path: &str) -> Result<Routed, Unrouted> {
     };
     let (route, captures) = routes::find(method.as_str(), path).ok_or_else(not_found)?;
     if let Some(asked) = asked {
-        version.check(asked).map_err(|error| Unrouted::Error(error.into(), version))?;
+        version.check(asked).map_err(|error| Unrouted::Error(error.into(), newest))?;
     }
     Ok(Routed { route, version, captures })
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -128,11 +129,19 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// The socket as hyper sees it: while `holding`, the end of the data does not show.
-#[derive(Debug)]
+/// The socket as hyper sees it: while `holding`, a client that only stopped sending does not
+/// show. One that is gone does.
 pub(super) struct Held {
-    pub transport: Transport,
-    pub holding: Arc<AtomicBool>,
+    pub(super) transport: Transport,
+    holding: Arc<AtomicBool>,
+    /// Set once the end of the data was kept back.
+    departure: Option<BoxFuture<'static, ()>>,
+}
+
+impl Held {
+    pub(super) fn new(transport: Transport, holding: Arc<AtomicBool>) -> Self {
+        Self { transport, holding, departure: None }
+    }
 }
 
 impl AsyncRead for Held {
@@ -144,12 +153,16 @@ impl AsyncRead for Held {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.transport).poll_read(context, buffer))?;
         let ended = buffer.filled().len() == before && buffer.capacity() > before;
-        if ended && self.holding.load(Ordering::Relaxed) {
-            // No waker is needed: the handler that holds the connection wakes this task when it
-            // is done, and the end can then be read again.
-            return Poll::Pending;
+        if !ended || !self.holding.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        // The end can be read again when nothing holds it back any more; hyper then asks, for it
+        // has an answer to finish or a request to wait for.
+        let this = &mut *self;
+        let departure =
+            this.departure.get_or_insert_with(|| Box::pin(this.transport.hangup().wait()));
+        ready!(departure.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
     }
 }
 

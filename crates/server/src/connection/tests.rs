@@ -20,10 +20,9 @@ struct TestApp {
 }
 
 impl App for TestApp {
-    fn call(&self, request: Request<Incoming>, client: &Client) -> BoxFuture<'static, Answer> {
+    fn call(&self, request: Request<Incoming>, _client: &Client) -> BoxFuture<'static, Answer> {
         match request.uri().path() {
             "/hijack" => {
-                client.hold();
                 let stream = self.containers.lock().unwrap().pop();
                 let session = Session { stream, logs: None, keys: self.keys.clone() };
                 let head = head(request.headers(), version::MAXIMUM, false);
@@ -42,7 +41,6 @@ impl App for TestApp {
                 })
             }
             "/refuse" => {
-                client.hold();
                 let error = ApiError::new(StatusCode::NOT_FOUND, "No such container: x");
                 Box::pin(async { error.into_response(version::MAXIMUM).into() })
             }
@@ -50,6 +48,13 @@ impl App for TestApp {
                 let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too large");
                 Box::pin(async { error.into_response(version::MAXIMUM).into() })
             }
+            "/slow" => Box::pin(async {
+                tokio::task::yield_now().await;
+                answer::stream(answer::JSON, futures_util::stream::iter([Ok("slow".into())])).into()
+            }),
+            "/never" => Box::pin(async {
+                answer::stream(answer::JSON, futures_util::stream::pending()).into()
+            }),
             _ => Box::pin(async { answer::status(StatusCode::NO_CONTENT).into() }),
         }
     }
@@ -264,6 +269,34 @@ async fn a_daemon_that_stops_closes_idle_connections() {
     peer.head().await;
     peer._stop.send_replace(true);
     assert_eq!(peer.rest_of_client().await, b"");
+}
+
+/// `printf 'GET ...' | nc -U docker.sock`
+#[tokio::test]
+async fn a_client_may_stop_sending_before_the_answer() {
+    for (path, end) in [("/x", "\r\n\r\n"), ("/unread", "}\n"), ("/slow", "\r\n0\r\n\r\n")] {
+        let mut peer = connect(None);
+        let request = format!("POST {path} HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\n{{}}");
+        peer.send(request.as_bytes()).await;
+        peer.client.shutdown().await.unwrap();
+        let answer = String::from_utf8(peer.rest_of_client().await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 ") && answer.ends_with(end), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_client_leaves() {
+    for half_first in [false, true] {
+        let mut peer = connect(None);
+        peer.send(b"GET /never HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        peer.head().await;
+        if half_first {
+            peer.client.shutdown().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(peer.client);
+        peer.served.await.unwrap();
+    }
 }
 
 #[tokio::test]

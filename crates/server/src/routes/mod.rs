@@ -44,8 +44,6 @@ pub(crate) struct Route {
     note: &'static str,
     /// Nothing is lost when the client leaves before the answer.
     pub may_be_dropped: bool,
-    /// The answer may be the connection itself.
-    pub takes_connection: bool,
 }
 
 /// A row of the table, for those who document it.
@@ -110,8 +108,7 @@ const fn route(method: &'static str, path: &'static str, action: Action) -> Rout
         Action::Refuse(_) => (Support::Refused, ""),
         Action::NeedsManager => (Support::Refused, "503: no swarm"),
     };
-    let may_be_dropped = reads;
-    Route { method, path, action, support, note, may_be_dropped, takes_connection: false }
+    Route { method, path, action, support, note, may_be_dropped: reads }
 }
 
 const fn refused(method: &'static str, path: &'static str, thing: &'static str) -> Route {
@@ -131,11 +128,6 @@ impl Route {
 
     const fn droppable(mut self) -> Self {
         self.may_be_dropped = true;
-        self
-    }
-
-    const fn takes_connection(mut self) -> Self {
-        self.takes_connection = true;
         self
     }
 }
@@ -173,8 +165,8 @@ static ROUTES: &[Route] = &[
     works!("POST", "/containers/{id}/rename", containers::rename),
     works!("POST", "/containers/{id}/pause", containers::pause),
     works!("POST", "/containers/{id}/unpause", containers::unpause),
-    works!("POST", "/containers/{id}/attach", sessions::attach).takes_connection(),
-    works!("GET", "/containers/{id}/attach/ws", sessions::attach_websocket).takes_connection(),
+    works!("POST", "/containers/{id}/attach", sessions::attach),
+    works!("GET", "/containers/{id}/attach/ws", sessions::attach_websocket),
     works!("POST", "/containers/{id}/wait", containers::wait).droppable(),
     works!("POST", "/containers/{id}/exec", exec::create),
     refused("GET", "/containers/{id}/export", "exporting a container"),
@@ -187,7 +179,7 @@ static ROUTES: &[Route] = &[
     refused("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "a container checkpoint"),
     works!("DELETE", "/containers/{id}", containers::remove),
     // Commands in containers.
-    works!("POST", "/exec/{id}/start", exec::start).takes_connection(),
+    works!("POST", "/exec/{id}/start", exec::start),
     works!("POST", "/exec/{id}/resize", exec::resize),
     works!("GET", "/exec/{id}/json", exec::inspect),
     // Images.
@@ -238,18 +230,18 @@ static ROUTES: &[Route] = &[
     refused("GET", "/volumes/{name}", "inspecting a volume"),
     refused("PUT", "/volumes/{name}", "updating a cluster volume"),
     refused("DELETE", "/volumes/{name}", "removing a volume"),
-    // Plugins: none can be installed, so the list is empty and no name is known.
-    works!("GET", "/plugins", system::plugins).partly("always empty"),
+    // Plugins.
+    refused("GET", "/plugins", "a list of plugins"),
     refused("GET", "/plugins/privileges", "installing a plugin"),
     refused("POST", "/plugins/pull", "installing a plugin"),
     refused("POST", "/plugins/create", "creating a plugin"),
-    works!("GET", "/plugins/{name}/json", system::plugin).partly("always 404"),
-    works!("POST", "/plugins/{name}/enable", system::plugin).partly("always 404"),
-    works!("POST", "/plugins/{name}/disable", system::plugin).partly("always 404"),
-    works!("POST", "/plugins/{name}/upgrade", system::plugin).partly("always 404"),
-    works!("POST", "/plugins/{name}/push", system::plugin).partly("always 404"),
-    works!("POST", "/plugins/{name}/set", system::plugin).partly("always 404"),
-    works!("DELETE", "/plugins/{name}", system::plugin).partly("always 404"),
+    refused("GET", "/plugins/{name}/json", "inspecting a plugin"),
+    refused("POST", "/plugins/{name}/enable", "enabling a plugin"),
+    refused("POST", "/plugins/{name}/disable", "disabling a plugin"),
+    refused("POST", "/plugins/{name}/upgrade", "upgrading a plugin"),
+    refused("POST", "/plugins/{name}/push", "pushing a plugin"),
+    refused("POST", "/plugins/{name}/set", "configuring a plugin"),
+    refused("DELETE", "/plugins/{name}", "removing a plugin"),
     // Swarm: this node is in none.
     swarm("GET", "/swarm"),
     refused("POST", "/swarm/init", "a swarm"),

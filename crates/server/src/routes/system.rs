@@ -1,4 +1,4 @@
-//! The daemon about itself; and the little that is true of plugins and swarms where there are none.
+//! The daemon about itself; and the little that is true of a swarm where there is none.
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use hyper::{Response, StatusCode};
@@ -67,15 +67,6 @@ pub(super) async fn auth(mut request: Request) -> Result {
     let credentials: Credentials = request.json_or_default().await?;
     request.engine().system.auth(&credentials.serveraddress).await?;
     Ok(answer::json(&json!({"IdentityToken": "", "Status": "Login Succeeded"})))
-}
-
-pub(super) async fn plugins(_request: Request) -> Result {
-    Ok(answer::json::<[Value]>(&[]))
-}
-
-pub(super) async fn plugin(request: Request) -> Result {
-    let message = format!("plugin {:?} not found", request.name());
-    Err(ApiError::new(StatusCode::NOT_FOUND, message))
 }
 
 pub(super) async fn leave_swarm(_request: Request) -> Result {

@@ -25,12 +25,12 @@ mod identity;
 mod mounts;
 mod options;
 mod program;
-mod rootfs;
+pub(crate) mod rootfs;
 mod spawn;
 mod standard;
 mod step;
 mod targets;
-mod user;
+pub(crate) mod user;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -13,6 +13,7 @@
 
 mod compile;
 mod emit;
+mod oci;
 mod profile;
 mod syscalls;
 
@@ -20,6 +21,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::spec::Capabilities;
+pub(crate) use oci::{capability_names, oci_profile};
 use profile::{Context, Profile};
 
 const DEFAULT: &str = include_str!("seccomp/default.json");

@@ -19,6 +19,7 @@ mod clients;
 mod exit;
 mod handover;
 mod launch;
+mod oci;
 mod poll;
 mod recorder;
 mod requests;
@@ -45,10 +46,13 @@ use crate::protocol::{Exit, Failure};
 use crate::spec::ContainerSpec;
 use clients::Clients;
 pub(crate) use launch::{DETACH_VARIABLE, READY};
+use oci::OciStart;
 use poll::{Part, Poller, Source};
 use start::Asked;
 use state::Saved;
 use streams::{CHUNK, Io, Streams};
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the supervisor keeps what it owns.
 #[derive(Debug, Clone)]
@@ -114,6 +118,8 @@ struct Run {
 #[derive(Debug)]
 enum Phase {
     Starting(Box<Starting>),
+    /// An external runtime's program works on it.
+    Oci(Box<OciStart>),
     Running,
     Ended,
 }
@@ -134,11 +140,15 @@ struct Unrecorded {
     directory: PathBuf,
     /// Of a container.
     cgroup: Option<Rc<Cgroup>>,
+    /// What a container's runtime has to be called with to forget it.
+    oci: Option<oci::Call>,
 }
 
 /// Things to do later.
 #[derive(Debug)]
 enum Timer {
+    /// No connection could be accepted.
+    Listen,
     /// Processes were still leaving the cgroup.
     RemoveCgroup { id: Id, cgroup: Rc<Cgroup>, attempts: u32 },
     /// The cgroup of the container's last run was still busy.
@@ -149,6 +159,25 @@ enum Timer {
     AskExit { key: u32, attempts: u32 },
     /// v1 tells of out-of-memory before it kills.
     RecountOom { key: u32 },
+}
+
+impl Run {
+    fn new(saved: Saved, streams: Streams, cgroup: Rc<Cgroup>, phase: Phase) -> Self {
+        Self {
+            oom_kills_told: saved.oom_kills,
+            saved,
+            pidfd: None,
+            is_child: true,
+            streams,
+            cgroup,
+            oom_watch: None,
+            phase,
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Starting(_) | Phase::Oci(_))
+    }
 }
 
 impl Supervisor {
@@ -175,11 +204,16 @@ impl Supervisor {
             Source::Listener => {
                 if let Err(error) = self.clients.accept(&self.listener, &mut self.poller) {
                     note(format_args!("accept a connection: {error}"));
+                    // Out of descriptors, perhaps: the connection stays pending and would wake us
+                    // without end.
+                    self.poller.forget(&self.listener);
+                    self.later(ACCEPT_PAUSE, Timer::Listen);
                 }
             }
             Source::Client(key) => self.on_client(key, events),
             Source::Run(key, Part::Process) => self.on_process(key),
             Source::Run(key, Part::Reports) => self.on_reports(key),
+            Source::Run(key, Part::Console) => self.on_console_socket(key),
             Source::Run(key, Part::Oom) => self.on_oom(key),
             Source::Run(key, Part::Output(stream)) => {
                 self.with_streams(key, |streams, io| streams.on_output(stream, io));
@@ -235,7 +269,7 @@ impl Supervisor {
         let run = self.runs.get(&key).ok_or(Failure::NotFound)?;
         match run.phase {
             Phase::Running => Ok((key, run)),
-            Phase::Starting(_) | Phase::Ended => Err(Failure::NotRunning),
+            Phase::Starting(_) | Phase::Oci(_) | Phase::Ended => Err(Failure::NotRunning),
         }
     }
 
@@ -256,6 +290,9 @@ impl Supervisor {
         let due: Vec<_> = self.timers.extract_if(.., |(at, _)| *at <= now).collect();
         for (_, timer) in due {
             match timer {
+                Timer::Listen => {
+                    self.poller.watch(&self.listener, Source::Listener, EventFlags::IN);
+                }
                 Timer::RemoveCgroup { id, cgroup, attempts } => {
                     self.remove_cgroup(id, cgroup, attempts);
                 }

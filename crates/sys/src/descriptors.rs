@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -84,10 +85,22 @@ pub fn survive_signals(signals: &[i32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the process of a pidfd has ended (it may still wait to be reaped).
-pub fn has_exited(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+/// Whether a descriptor can be read: for a pidfd, whether the process has ended (it may still wait
+/// to be reaped).
+pub fn is_readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits until a descriptor can be read; `TimedOut` when it cannot for that long.
+pub fn wait_readable_for(fd: impl AsFd, patience: Duration) -> io::Result<()> {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let timeout =
+        Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
+    match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timeout)))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Waits until a descriptor can be read.

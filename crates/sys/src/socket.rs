@@ -36,11 +36,21 @@ fn pair(kind: SocketType) -> io::Result<(OwnedFd, OwnedFd)> {
 /// Listens for packet connections at `path`, replacing what a dead process left there. The
 /// directory's mode is what keeps others out until the socket's own is set.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    listen_for(SocketType::SEQPACKET, path)
+}
+
+/// Listens for stream connections, as [`listen`].
+pub fn listen_stream(path: &Path) -> io::Result<OwnedFd> {
+    listen_for(SocketType::STREAM, path)
+}
+
+fn listen_for(kind: SocketType, path: &Path) -> io::Result<OwnedFd> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let socket = seqpacket(SocketFlags::NONBLOCK)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     with_address(path, |address| Ok(rustix::net::bind(&socket, address)?))?;
     rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o600))?;
     rustix::net::listen(&socket, 16)?;
@@ -49,7 +59,9 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
 
 /// Connects to a [`listen`]ing socket. The result is non-blocking.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let socket = seqpacket(SocketFlags::empty())?;
+    let flags = SocketFlags::CLOEXEC;
+    let kind = SocketType::SEQPACKET;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     with_address(path, |address| Ok(rustix::net::connect(&socket, address)?))?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(socket)
@@ -64,11 +76,6 @@ pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
 /// The user the peer had when it connected.
 pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
-}
-
-fn seqpacket(flags: SocketFlags) -> io::Result<OwnedFd> {
-    let flags = flags | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 /// A path of any length as a socket address: one too long for `sun_path` goes through a

@@ -14,7 +14,7 @@ use super::step::Step;
 use crate::protocol::Failure;
 use crate::spec::Rootfs;
 
-pub(super) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+pub(crate) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
     match rootfs {
         Rootfs::Overlay { lower, upper, work, volatile } => {
             if *volatile {

@@ -19,16 +19,16 @@ const ID_MAX: i64 = i32::MAX as i64;
 
 /// A user with everything `setuid` and its kin need.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// The primary group first (CVE-2022-36109), then those of the files and the asked-for ones.
-    pub(super) groups: Vec<u32>,
-    pub(super) home: String,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
 }
 
 /// Looks `user` and `additional` groups up below `root`.
-pub(super) fn look_up(
+pub(crate) fn look_up(
     root: &RootDir,
     user: &str,
     additional: &[String],

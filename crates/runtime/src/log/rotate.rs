@@ -175,7 +175,7 @@ impl RotatingFile {
     }
 
     fn is_compressing(&mut self) -> bool {
-        if self.compressing.as_ref().is_some_and(sys::descriptors::has_exited) {
+        if self.compressing.as_ref().is_some_and(sys::descriptors::is_readable) {
             self.compressing = None;
         }
         self.compressing.is_some()

@@ -369,7 +369,7 @@ const fn go_arch() -> &'static str {
 }
 
 /// The kernel's numbering (linux/capability.h).
-const CAPABILITIES: [&str; 41] = [
+pub(super) const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",

@@ -16,7 +16,7 @@ use super::recorder::Recorder;
 use super::start::remove_directory;
 use super::state::{self, Saved, StdinMode};
 use super::streams::Streams;
-use super::{Phase, Run, Supervisor, Unrecorded};
+use super::{Phase, Run, Supervisor, Unrecorded, oci};
 use crate::cgroup::Cgroup;
 use crate::protocol::{Exit, Failure};
 
@@ -72,16 +72,8 @@ impl Supervisor {
         let is_container = saved.container.is_none();
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
         let oom_kills_told = if is_container { cgroup.oom_kills() } else { 0 };
-        let key = self.insert(Run {
-            saved,
-            pidfd: Some(pidfd),
-            is_child: false,
-            streams,
-            cgroup,
-            oom_watch: None,
-            oom_kills_told,
-            phase: Phase::Running,
-        });
+        let run = Run::new(saved, streams, cgroup, Phase::Running);
+        let key = self.insert(Run { pidfd: Some(pidfd), is_child: false, oom_kills_told, ..run });
         self.watch_process(key);
         if is_container {
             self.watch_oom(key);
@@ -126,6 +118,8 @@ impl Supervisor {
         if let Some(mut log) = self.recover_log(&saved, directory) {
             log.finish(&mut self.scratch);
         }
+        let runtime = saved.oci_runtime.as_ref().filter(|_| saved.container.is_none());
+        let oci = runtime.map(|runtime| oci::Call::new(&self.config, runtime, &saved));
         self.unrecorded.push(Unrecorded {
             exit: Exit {
                 id: saved.id,
@@ -138,6 +132,7 @@ impl Supervisor {
             },
             directory: directory.to_owned(),
             cgroup,
+            oci,
         });
     }
 

@@ -15,7 +15,7 @@ use spec::Id;
 use super::poll::{Part, Source};
 use super::start::remove_directory;
 use super::streams::Streams;
-use super::{Phase, Run, Supervisor, Timer, Unrecorded};
+use super::{Phase, Run, Supervisor, Timer, Unrecorded, oci};
 use crate::cgroup::Cgroup;
 use crate::protocol::{Event, Exit};
 
@@ -37,8 +37,11 @@ impl Supervisor {
         let Some(Run { pidfd: Some(pidfd), is_child, phase, .. }) = self.runs.get(&key) else {
             return;
         };
-        if matches!(phase, Phase::Ended) {
-            return;
+        match phase {
+            Phase::Ended => return,
+            // Its exit is looked at when the program that started it has come to its end.
+            Phase::Oci(_) => return self.poller.forget(pidfd),
+            Phase::Starting(_) | Phase::Running => {}
         }
         if !is_child {
             return self.ask_exit(key, 0);
@@ -58,7 +61,7 @@ impl Supervisor {
         match self.runs.get(&key).map(|run| &run.phase) {
             Some(Phase::Starting(_)) => self.fail_start(key),
             Some(Phase::Running) => self.end(key, code),
-            Some(Phase::Ended) | None => {}
+            Some(Phase::Oci(_) | Phase::Ended) | None => {}
         }
     }
 
@@ -84,7 +87,9 @@ impl Supervisor {
     /// Reaps children that are in no book: orphans of containers in the host's pid namespace, and
     /// helpers. Not while a start waits to hear its process's pid, which may be the one.
     pub(super) fn reap_strays(&mut self) {
-        let awaited = |run: &Run| run.pidfd.is_none() && matches!(run.phase, Phase::Starting(_));
+        let awaited = |run: &Run| {
+            matches!(run.phase, Phase::Oci(_)) || (run.is_starting() && run.pidfd.is_none())
+        };
         if self.runs.values().any(awaited) {
             return;
         }
@@ -120,10 +125,13 @@ impl Supervisor {
             at_nanos: super::now_nanos(),
             log_offset: 0,
         };
+        let runtime = run.saved.oci_runtime.as_ref().filter(|_| is_container);
+        let oci = runtime.map(|runtime| oci::Call::new(&self.config, runtime, &run.saved));
         self.unrecorded.push(Unrecorded {
             exit,
             directory: run.saved.directory(&self.config.exec_root),
             cgroup: is_container.then(|| Rc::clone(&run.cgroup)),
+            oci,
         });
         for fd in [run.pidfd.take(), run.oom_watch.take()].into_iter().flatten() {
             self.poller.forget(fd);
@@ -160,6 +168,9 @@ impl Supervisor {
             self.clients.tell(Event::Exited(exit), &mut self.poller);
         }
         for entry in unrecorded {
+            if let Some(call) = entry.oci {
+                call.delete(&entry.exit.id);
+            }
             remove_directory(&entry.directory);
             // Later: others wait for answers, and the last processes are still leaving.
             if let (id, Some(cgroup)) = (entry.exit.id, entry.cgroup) {

@@ -108,11 +108,10 @@ impl Supervisor {
     pub(super) fn re_exec(&mut self, client: u32, sequence: u64, path: &str) -> Failure {
         self.record_exits();
         self.forget_finished();
-        let starting = |run: &Run| matches!(run.phase, Phase::Starting(_));
         let removing = |(_, timer): &(_, Timer)| {
             matches!(timer, Timer::RemoveCgroup { .. } | Timer::Start { .. })
         };
-        if self.runs.values().any(starting)
+        if self.runs.values().any(Run::is_starting)
             || self.timers.iter().any(removing)
             || self.clients.has_unsent()
         {

@@ -33,6 +33,8 @@ pub(super) enum Part {
     Output(Stream),
     Stdin,
     Oom,
+    /// Where an OCI runtime sends a terminal.
+    Console,
     Subscriber(u32),
 }
 
@@ -52,6 +54,7 @@ impl Source {
             Self::Run(key, Part::Stdin) => (key, 6, 0),
             Self::Run(key, Part::Oom) => (key, 7, 0),
             Self::Run(key, Part::Subscriber(number)) => (key, 8, number),
+            Self::Run(key, Part::Console) => (key, 9, 0),
         };
         u64::from(key) << 32 | u64::from(number & SUBSCRIBER_MAX) << 8 | kind
     }
@@ -68,7 +71,8 @@ impl Source {
             5 => Self::Run(key, Part::Output(Stream::Stderr)),
             6 => Self::Run(key, Part::Stdin),
             7 => Self::Run(key, Part::Oom),
-            _ => Self::Run(key, Part::Subscriber(number)),
+            8 => Self::Run(key, Part::Subscriber(number)),
+            _ => Self::Run(key, Part::Console),
         }
     }
 }
@@ -152,6 +156,7 @@ mod tests {
             Source::Run(1, Part::Output(Stream::Stderr)),
             Source::Run(1, Part::Stdin),
             Source::Run(1, Part::Oom),
+            Source::Run(1, Part::Console),
             Source::Run(1, Part::Subscriber(SUBSCRIBER_MAX)),
         ] {
             assert_eq!(Source::decode(source.encode()), source);

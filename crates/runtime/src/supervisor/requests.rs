@@ -136,6 +136,9 @@ impl Supervisor {
 
     fn signal(&self, id: &Id, signal: i32) -> Answer {
         let (_, run) = self.running(id)?;
+        if let (Some(runtime), None) = (&run.saved.oci_runtime, &run.saved.container) {
+            return done(self.call(runtime, &run.saved).kill(id, signal));
+        }
         let pidfd = run.pidfd.as_ref().ok_or(Failure::NotRunning)?;
         match sys::pidfd::send_signal(pidfd, signal) {
             Ok(()) => DONE,
@@ -169,6 +172,10 @@ impl Supervisor {
             (Some(master), _) if run.saved.tty => done(resize(master, columns, rows)),
             (None, Phase::Starting(starting)) => {
                 starting.size = Some((columns, rows));
+                DONE
+            }
+            (None, Phase::Oci(start)) => {
+                start.size = Some((columns, rows));
                 DONE
             }
             _ => DONE,

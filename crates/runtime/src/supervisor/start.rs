@@ -33,8 +33,11 @@ const BUSY_ATTEMPTS: u32 = 1000;
 pub(super) struct Asked {
     pub(super) client: u32,
     pub(super) sequence: u64,
-    pub(super) attach: Vec<(AttachOptions, OwnedFd)>,
+    pub(super) attach: Attachments,
 }
+
+/// Clients with our ends of their streams.
+pub(super) type Attachments = Vec<(AttachOptions, OwnedFd)>;
 
 pub(super) fn failed(step: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> Failure {
     |error| Failure::System { step: step(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
@@ -64,14 +67,13 @@ impl Supervisor {
     }
 
     fn start_now(&mut self, spec: &ContainerSpec, asked: Asked) -> Result<(), Failure> {
-        if let Some(runtime) = &spec.oci_runtime {
-            let text = format!("OCI runtime {} cannot be used yet", runtime.path.display());
-            return Err(Failure::Invalid { text });
-        }
         let cgroup = Rc::new(self.hierarchies.create(&spec.cgroup)?);
         let saved = self.describe(spec, &cgroup);
         let directory = saved.directory(&self.config.exec_root);
-        let result = self.launch_container(spec, saved, &cgroup, asked);
+        let result = match &spec.oci_runtime {
+            Some(runtime) => self.start_oci(spec, runtime, saved, Rc::clone(&cgroup), asked),
+            None => self.launch_container(spec, saved, &cgroup, asked),
+        };
         if result.is_err() {
             remove_directory(&directory);
             self.remove_cgroup(spec.id.clone(), cgroup, 0);
@@ -112,7 +114,10 @@ impl Supervisor {
         let log = Recorder::open(&saved.log, &directory, saved.tty)
             .map_err(failed(|| "open the log".to_owned()))?;
         let pending = init::spawn_container(spec, &self.joins(spec)?, cgroup, stdio)?;
-        self.plug(spec, &pending)?;
+        if !spec.network.interfaces.is_empty() && spec.namespaces.net == Namespace::Private {
+            // The child mounts meanwhile.
+            plug(spec, pending.network_namespace()?.as_fd())?;
+        }
         if let Some(pid) = pending.pid {
             saved.pid = pid;
             saved.start_ticks = state::start_ticks(pid).unwrap_or_default();
@@ -121,7 +126,8 @@ impl Supervisor {
         saved.write(&directory).map_err(failed(|| "write state.json".to_owned()))?;
         pending.release()?;
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
-        self.begin(saved, streams, ends, Rc::clone(cgroup), pending, asked);
+        let cgroup = Rc::clone(cgroup);
+        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked.attach);
         Ok(())
     }
 
@@ -144,11 +150,13 @@ impl Supervisor {
             tty: spec.process.tty,
             stdin: StdinMode::of_exec(&spec.process),
             log: LogSpec::None,
-            oci_runtime: None,
             ..container.saved.clone()
         };
         let directory = saved.directory(&self.config.exec_root);
-        let result = self.launch_exec(spec, saved, cgroup, asked);
+        let result = match saved.oci_runtime.clone() {
+            Some(runtime) => self.exec_oci(spec, runtime, saved, cgroup, asked),
+            None => self.launch_exec(spec, saved, cgroup, asked),
+        };
         if result.is_err() {
             remove_directory(&directory);
         }
@@ -167,11 +175,11 @@ impl Supervisor {
         let pidfd = container.pidfd.as_ref().ok_or(Failure::NotRunning)?;
         let pending = init::spawn_exec(spec, pidfd.as_fd(), &cgroup, stdio)?;
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, None);
-        self.begin(saved, streams, ends, cgroup, pending, asked);
+        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked.attach);
         Ok(())
     }
 
-    fn make_stdio(&self, saved: &Saved) -> Result<(Ends, init::Stdio), Failure> {
+    pub(super) fn make_stdio(&self, saved: &Saved) -> Result<(Ends, init::Stdio), Failure> {
         let directory = saved.directory(&self.config.exec_root);
         state::create_directory(&directory)
             .and_then(|()| state::make_stdio(&directory, saved.tty, saved.stdin))
@@ -195,55 +203,28 @@ impl Supervisor {
         })
     }
 
-    /// Connects the new network namespace, while the child mounts.
-    fn plug(&self, spec: &ContainerSpec, pending: &Pending) -> Result<(), Failure> {
-        if spec.network.interfaces.is_empty() || spec.namespaces.net != Namespace::Private {
-            return Ok(());
+    /// Enters the process into the books and waits for what it, or the program that makes it,
+    /// reports.
+    pub(super) fn begin(&mut self, mut run: Run, ends: Ends, attach: Attachments) {
+        for (options, socket) in attach {
+            let stdin = options.stdin && run.saved.stdin != StdinMode::Null;
+            run.streams.attach(socket, AttachOptions { stdin, ..options }, Vec::new());
         }
-        let netns = pending.network_namespace()?;
-        for interface in &spec.network.interfaces {
-            crate::interfaces::plug(interface, netns.as_fd())?;
-        }
-        Ok(())
-    }
-
-    /// Enters the process into the books and waits for its reports.
-    fn begin(
-        &mut self,
-        saved: Saved,
-        mut streams: Streams,
-        ends: Ends,
-        cgroup: Rc<Cgroup>,
-        mut pending: Pending,
-        asked: Asked,
-    ) {
-        for (options, socket) in asked.attach {
-            let stdin = options.stdin && saved.stdin != StdinMode::Null;
-            streams.attach(socket, AttachOptions { stdin, ..options }, Vec::new());
-        }
-        let is_container = saved.container.is_none();
-        let pidfd = pending.pidfd.take();
-        let Asked { client, sequence, .. } = asked;
-        let starting = Starting { client, sequence, pending, failure: None, size: None };
-        let key = self.insert(Run {
-            oom_kills_told: saved.oom_kills,
-            saved,
-            pidfd,
-            is_child: true,
-            streams,
-            oom_watch: None,
-            cgroup,
-            phase: Phase::Starting(Box::new(starting)),
-        });
-        if let Some(Run { phase: Phase::Starting(starting), .. }) = self.runs.get(&key) {
-            let reports = &starting.pending.reports;
-            self.poller.watch(reports, Source::Run(key, Part::Reports), EventFlags::IN);
+        let is_container = run.saved.container.is_none();
+        let key = self.insert(run);
+        match self.runs.get(&key).map(|run| &run.phase) {
+            Some(Phase::Starting(starting)) => {
+                let reports = &starting.pending.reports;
+                self.poller.watch(reports, Source::Run(key, Part::Reports), EventFlags::IN);
+            }
+            Some(Phase::Oci(_)) => self.watch_tool(key),
+            Some(Phase::Running | Phase::Ended) | None => {}
         }
         self.watch_process(key);
         if is_container {
             self.watch_oom(key);
         }
-        // A tty's ends come with a report; its clients' input waits for them.
+        // A tty's ends come later; its clients' input waits for them.
         self.with_streams(key, |streams, io| {
             if !streams.tty {
                 streams.open(ends, io);
@@ -270,6 +251,9 @@ impl Supervisor {
 
     /// The child has something to say.
     pub(super) fn on_reports(&mut self, key: u32) {
+        if let Some(Run { phase: Phase::Oci(_), .. }) = self.runs.get(&key) {
+            return self.on_tool(key);
+        }
         while let Some(Run { phase: Phase::Starting(starting), .. }) = self.runs.get_mut(&key) {
             match starting.pending.report() {
                 Ok(None) => return,
@@ -297,11 +281,14 @@ impl Supervisor {
         }
     }
 
-    fn on_console(&mut self, key: u32, master: OwnedFd) -> Result<(), Failure> {
+    pub(super) fn on_console(&mut self, key: u32, master: OwnedFd) -> Result<(), Failure> {
         let Some(run) = self.runs.get_mut(&key) else { return Ok(()) };
-        if let Phase::Starting(starting) = &run.phase
-            && let Some((columns, rows)) = starting.size
-        {
+        let size = match &run.phase {
+            Phase::Starting(starting) => starting.size,
+            Phase::Oci(start) => start.size,
+            Phase::Running | Phase::Ended => None,
+        };
+        if let Some((columns, rows)) = size {
             resize(&master, columns, rows)?;
         }
         let ends = state::tty_ends(master, run.saved.stdin)
@@ -310,8 +297,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// An exec's process is there. It is our child, so its pid stays its own until we reap it.
-    fn on_pid(&mut self, key: u32, pid: u32) -> Result<(), Failure> {
+    /// A process that others made for us is there. It is our child, so its pid stays its own until
+    /// we reap it.
+    pub(super) fn on_pid(&mut self, key: u32, pid: u32) -> Result<(), Failure> {
         let Some(run) = self.runs.get_mut(&key) else { return Ok(()) };
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Failure::NotFound)?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty())
@@ -365,12 +353,19 @@ impl Supervisor {
         if run.saved.container.is_none() {
             self.remove_cgroup(run.saved.id, run.cgroup, 0);
         }
-        if let Phase::Starting(starting) = run.phase {
-            self.poller.forget(&starting.pending.reports);
-            let failure = starting.failure.unwrap_or(Failure::NotRunning);
-            let (client, sequence) = (starting.client, starting.sequence);
-            self.clients.reply(client, sequence, Err(failure), &mut self.poller);
-        }
+        let (client, sequence, failure) = match run.phase {
+            Phase::Starting(starting) => {
+                self.poller.forget(&starting.pending.reports);
+                (starting.client, starting.sequence, starting.failure)
+            }
+            Phase::Oci(start) => {
+                self.forget_tool(&start);
+                (start.client, start.sequence, start.failure)
+            }
+            Phase::Running | Phase::Ended => return,
+        };
+        let failure = failure.unwrap_or(Failure::NotRunning);
+        self.clients.reply(client, sequence, Err(failure), &mut self.poller);
     }
 
     pub(super) fn forget_descriptors(&mut self, run: &Run) {
@@ -399,7 +394,26 @@ impl Supervisor {
     }
 }
 
-fn started(run: &Run, pidfd: &OwnedFd) -> Result<(Reply, Vec<OwnedFd>), Failure> {
+/// Connects a new network namespace.
+pub(super) fn plug(spec: &ContainerSpec, netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    let interfaces = &spec.network.interfaces;
+    interfaces.iter().try_for_each(|interface| crate::interfaces::plug(interface, netns))
+}
+
+fn starting(
+    saved: Saved,
+    streams: Streams,
+    cgroup: Rc<Cgroup>,
+    mut pending: Pending,
+    asked: &Asked,
+) -> Run {
+    let pidfd = pending.pidfd.take();
+    let Asked { client, sequence, .. } = *asked;
+    let phase = Starting { client, sequence, pending, failure: None, size: None };
+    Run { pidfd, ..Run::new(saved, streams, cgroup, Phase::Starting(Box::new(phase))) }
+}
+
+pub(super) fn started(run: &Run, pidfd: &OwnedFd) -> Result<(Reply, Vec<OwnedFd>), Failure> {
     let pidfd = pidfd.try_clone().map_err(failed(|| "duplicate a pidfd".to_owned()))?;
     let Saved { pid, started_at_nanos, .. } = run.saved;
     Ok((Reply::Started { pid, started_at_nanos }, vec![pidfd]))

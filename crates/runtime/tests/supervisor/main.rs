@@ -8,6 +8,7 @@
 
 mod fixture;
 mod lifecycle;
+mod oci;
 mod streams;
 mod survival;
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         println!("skipped: needs root");
         return ExitCode::SUCCESS;
     }
-    let tests = [lifecycle::TESTS, streams::TESTS, survival::TESTS].concat();
+    let tests = [lifecycle::TESTS, streams::TESTS, survival::TESTS, oci::TESTS].concat();
     let names = arguments.iter().filter(|argument| !argument.starts_with('-')).collect::<Vec<_>>();
     let chosen = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(*part));
     let mut failures = 0;

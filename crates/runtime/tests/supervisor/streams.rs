@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("stdin_stays_open", stdin_stays_open),
     ("a_slow_client_loses_nothing", a_slow_client_loses_nothing),
     ("a_vanished_client_stops_nobody", a_vanished_client_stops_nobody),
+    ("clients_come_and_go", clients_come_and_go),
     ("terminal", terminal),
     ("exec_output_after_its_end", exec_output_after_its_end),
     ("stdout_can_be_opened_again", stdout_can_be_opened_again),
@@ -92,6 +93,35 @@ fn a_vanished_client_stops_nobody() {
     drop(client);
     assert_eq!(fixture.exit(&spec.id).code, Some(0));
     assert!(fixture.log(&spec.id).ends_with("\n50000\n"));
+    fixture.assert_clean();
+}
+
+fn clients_come_and_go() {
+    let mut fixture = Fixture::new();
+    let mut spec = fixture.spec("cat");
+    spec.process.open_stdin = true;
+    fixture.start(&spec);
+    let descriptors = |fixture: &Fixture| {
+        std::fs::read_dir(format!("/proc/{}/fd", fixture.supervisor)).unwrap().count()
+    };
+    // The log's files are opened with the first output.
+    let before = descriptors(&fixture) + 2;
+    for round in 0..500 {
+        let (theirs, mut client) = stream_pair();
+        let request = Request::Attach { id: spec.id.clone(), options: ALL };
+        fixture.call_with(request, vec![theirs]).unwrap();
+        if round % 3 == 0 {
+            client.write_all(b"garbage").unwrap();
+        }
+        if round % 2 == 0 {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+    while descriptors(&fixture) > before {
+        fixture.list();
+    }
+    fixture.kill(&spec.id);
+    fixture.exit(&spec.id);
     fixture.assert_clean();
 }
 

@@ -2,14 +2,16 @@
 //!
 //! An append-only file of records of 96 bytes, little endian; the first is the header:
 //!
-//!      0  u32 magic "BXex"     "BXeh" in the header
-//!      4  u8 flags: 1 exec, 2 out of memory, 4 code known
-//!      5  u8 code, u16 zero
-//!      8  u64 generation       header: the offset that the first record after it has
-//!     16  i64 nanoseconds since the epoch
-//!     24  [u8; 32] id
-//!     56  [u8; 32] container of an exec
-//!     88  u64 FNV-1a of the bytes before
+//! ```text
+//!  0  u32 magic "BXex"     "BXeh" in the header
+//!  4  u8 flags: 1 exec, 2 out of memory, 4 code known
+//!  5  u8 code, u16 zero
+//!  8  u64 generation       header: the offset that the first record after it has
+//! 16  i64 nanoseconds since the epoch
+//! 24  [u8; 32] id
+//! 56  [u8; 32] container of an exec
+//! 88  u64 FNV-1a of the bytes before
+//! ```
 //!
 //! Offsets count from the first record ever written and only grow: compaction drops records and
 //! moves the header's offset up. The file is replaced by rename, so a crash leaves the old file

@@ -2,7 +2,9 @@
 //!
 //! One SEQPACKET socket at `<exec-root>/supervisor.sock`; one message per packet:
 //!
-//!     u32 length of JSON | JSON of `Envelope<Request>` or of `FromSupervisor`
+//! ```text
+//! u32 length of JSON | JSON of `Envelope<Request>` or of `FromSupervisor`
+//! ```
 //!
 //! A message over [`INLINE_MAX`] bytes travels in a sealed memfd passed with `SCM_RIGHTS` and the
 //! packet's JSON is empty. Other descriptors follow in the order the message's comment names.

@@ -1,10 +1,12 @@
 //! Seccomp profiles to BPF: Docker's JSON form and our built-in default, compiled to a compact
 //! (range and binary search) filter and cached.
 //!
-//!     profile   the JSON form; which of its rules hold for this machine and these capabilities
-//!     syscalls  names and numbers
-//!     compile   rules to a decision for every number; decisions to instructions
-//!     emit      the assembler
+//! ```text
+//! profile   the JSON form; which of its rules hold for this machine and these capabilities
+//! syscalls  names and numbers
+//! compile   rules to a decision for every number; decisions to instructions
+//! emit      the assembler
+//! ```
 //!
 //! The default is Docker's own (`default.json`, facts of moby/profiles commit 02e898b: v0.2.3 with
 //! socket families listed one by one, as "more than 40" lets AF_ALG with upper bits set through),

@@ -8,8 +8,10 @@
 //! Everything is driven by one epoll ([`poll`]). Nothing in here blocks but the work of a start
 //! (see [`start`]), the `fdatasync` of an exit ([`exit`]) and a freeze. Each process is a [`Run`]:
 //!
-//!     Starting --reports end--> Running --pidfd--> Ended (clients read the rest) --> forgotten
-//!         \--Failed, then pidfd--> forgotten, the request is answered with the failure
+//! ```text
+//! Starting --reports end--> Running --pidfd--> Ended (clients read the rest) --> forgotten
+//!     \--Failed, then pidfd--> forgotten, the request is answered with the failure
+//! ```
 //!
 //! An exit is told to the daemon only when it is in `exits.log`, and what it left (directory,
 //! cgroup) is removed only after that: a crash at any point lets the next supervisor find it.

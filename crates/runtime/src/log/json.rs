@@ -1,6 +1,8 @@
 //! Docker's json-file format, one record a line:
 //!
-//!     {"log":"text\n","stream":"stdout","attrs":{"k":"v"},"time":"2026-11-22T01:06:50.1734Z"}
+//! ```text
+//! {"log":"text\n","stream":"stdout","attrs":{"k":"v"},"time":"2026-11-22T01:06:50.1734Z"}
+//! ```
 //!
 //! Text is escaped as Go's `encoding/json` does for HTML, control characters always as `\u00xx`,
 //! each byte that is not UTF-8 as `\ufffd`. Time is RFC 3339 with trailing zeros cut.

@@ -1,8 +1,10 @@
 //! Docker's `local` log format: records of
 //!
-//!     u32 BE length | protobuf LogEntry | u32 BE length again
-//!     LogEntry { 1 source: string, 2 time_nano: int64, 3 line: bytes, 4 partial: bool,
-//!                5 partial_log_metadata { 1 last: bool, 2 id: string, 3 ordinal: int32 } }
+//! ```text
+//! u32 BE length | protobuf LogEntry | u32 BE length again
+//! LogEntry { 1 source: string, 2 time_nano: int64, 3 line: bytes, 4 partial: bool,
+//!            5 partial_log_metadata { 1 last: bool, 2 id: string, 3 ordinal: int32 } }
+//! ```
 //!
 //! The second length lets a reader walk backwards from the end.
 

@@ -2,13 +2,17 @@
 //!
 //! The supervisor writes a bundle and calls the runtime's command line; no call blocks the epoll.
 //!
-//!     <exec-root>/containers/<id>/bundle/{config.json,rootfs}
-//!     <exec-root>/containers/<id>/{oci.log,init.pid}
-//!     <exec-root>/<short id>.sock                     to which the runtime sends a terminal
-//!     <exec-root>/oci/                                            the runtime's own state
+//! ```text
+//! <exec-root>/containers/<id>/bundle/{config.json,rootfs}
+//! <exec-root>/containers/<id>/{oci.log,init.pid}
+//! <exec-root>/<short id>.sock                     to which the runtime sends a terminal
+//! <exec-root>/oci/                                            the runtime's own state
+//! ```
 //!
-//!     create --tool's pidfd--> network, state.json --> start --tool's pidfd--> Running
-//!     exec --detach --tool's pidfd--> Running
+//! ```text
+//! create --tool's pidfd--> network, state.json --> start --tool's pidfd--> Running
+//! exec --detach --tool's pidfd--> Running
+//! ```
 //!
 //! `create` runs in a mount namespace of its own, in which the root is mounted: the container is
 //! born from it, and the host never sees the mount. When the runtime's program exits, the

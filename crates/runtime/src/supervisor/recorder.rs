@@ -5,14 +5,18 @@
 //! the pipe's; only then it is logged. A journal says up to where the spools are logged and where
 //! the log then ended:
 //!
-//!     <container>/journal        u64 inode, birth and size of the log, u64 done of each spool
-//!     <container>/stdout.spool   bytes taken from the pipe; logged up to "done"
-//!     <container>/stderr.spool
+//! ```text
+//! <container>/journal        u64 inode, birth and size of the log, u64 done of each spool
+//! <container>/stdout.spool   bytes taken from the pipe; logged up to "done"
+//! <container>/stderr.spool
+//! ```
 //!
-//!     1 splice    pipe -> end of spool
-//!     2 log       append the records of the chunk
-//!     3 journal   done = all but the unfinished line; size of the log
-//!     4 when a spool is done and not small: cut it to nothing, journal done = 0
+//! ```text
+//! 1 splice    pipe -> end of spool
+//! 2 log       append the records of the chunk
+//! 3 journal   done = all but the unfinished line; size of the log
+//! 4 when a spool is done and not small: cut it to nothing, journal done = 0
+//! ```
 //!
 //! After a crash anything logged since the journal was written is taken back, and the spools are
 //! logged from "done" on ([`Recorder::recover`]). A crash within 4 leaves "done" beyond the

@@ -1,8 +1,10 @@
 //! What a supervisor writes down about each process, so that the next one can take it over.
 //!
-//!     <exec-root>/containers/<id>/state.json            written before the program runs
-//!     <exec-root>/containers/<id>/{stdin,stdout,stderr}  FIFOs, not for a tty
-//!     <exec-root>/containers/<id>/execs/<id>/...         the same for each exec
+//! ```text
+//! <exec-root>/containers/<id>/state.json            written before the program runs
+//! <exec-root>/containers/<id>/{stdin,stdout,stderr}  FIFOs, not for a tty
+//! <exec-root>/containers/<id>/execs/<id>/...         the same for each exec
+//! ```
 //!
 //! A directory without `state.json` is a start that did not come far: its child died with the
 //! supervisor. A `state.json` whose process is gone is an exit nobody saw. `state.json` is

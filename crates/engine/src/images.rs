@@ -54,6 +54,8 @@ pub struct Images {
     events: Arc<Events>,
     registry: Arc<Registry>,
     runs: Mutex<HashMap<ImageId, Run>>,
+    /// How many there are, until one comes or goes.
+    count: Mutex<Option<usize>>,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +67,7 @@ struct Run {
 
 impl Images {
     pub(crate) fn new(images: image::Images, events: Arc<Events>, registry: Arc<Registry>) -> Self {
-        Self { images, events, registry, runs: Mutex::default() }
+        Self { images, events, registry, runs: Mutex::default(), count: Mutex::default() }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -343,6 +345,7 @@ impl Images {
     }
 
     fn emit(&self, action: &str, id: &str, name: &str) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         self.events.emit("image", action, id, attributes);
     }
@@ -353,7 +356,9 @@ impl Images {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.images.list(false, &Filters::default()).map_or(0, |list| list.len())
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = || self.images.list(false, &Filters::default()).map_or(0, |list| list.len());
+        *count.get_or_insert_with(look)
     }
 
     /// Bytes of the image with this id; none for one that is gone.

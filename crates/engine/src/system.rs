@@ -1,8 +1,8 @@
 //! What the daemon says about itself and the machine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use api_types::system::{
     Commit, Component, IndexInfo, Info, Platform, Plugins, RegistryConfig, Runtime, Swarm, Version,
@@ -52,7 +52,11 @@ pub struct System {
     /// Stable across restarts.
     id: String,
     machine: Machine,
+    network_warnings: Mutex<Option<(Instant, Vec<String>)>>,
 }
+
+/// The kernel is asked about firewalls at most so often.
+const WARNINGS_LAST: Duration = Duration::from_secs(1);
 
 /// What does not change while we run.
 #[derive(Debug)]
@@ -91,6 +95,7 @@ impl System {
             storage: parts.storage,
             id: parts.id,
             machine: Machine::look(),
+            network_warnings: Mutex::default(),
         }
     }
 
@@ -206,12 +211,24 @@ impl System {
     fn warnings(&self, config: &EngineConfig) -> Option<Vec<String>> {
         let mut warnings = config.warnings.clone();
         warnings.extend(self.sysinfo.warnings().into_iter().map(|text| format!("WARNING: {text}")));
-        warnings.extend(self.networks.warnings());
+        warnings.extend(self.network_warnings());
         if config.seccomp_profile != crate::SeccompDefault::Builtin {
             let text = "WARNING: daemon is not using the default seccomp profile";
             warnings.push(text.to_owned());
         }
         (!warnings.is_empty()).then_some(warnings)
+    }
+
+    fn network_warnings(&self) -> Vec<String> {
+        let mut known = self.network_warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((when, warnings)) if when.elapsed() < WARNINGS_LAST => warnings.clone(),
+            _ => {
+                let warnings = self.networks.warnings();
+                *known = Some((Instant::now(), warnings.clone()));
+                warnings
+            }
+        }
     }
 
     pub async fn disk_usage(&self) -> Result<DiskUsage> {

@@ -23,8 +23,9 @@ use super::{Containers, Shared, merge, plan};
 use crate::errors::{ContainerError, Error, ExecError, Result};
 use crate::supervisor::SupervisorError;
 
-/// How long the exit code of a finished exec is kept.
+/// How long the exit code of a finished exec is kept, and of how many.
 const KEEP: Duration = Duration::from_secs(300);
+const KEEP_MOST: usize = 512;
 
 #[derive(Debug, Default)]
 pub(crate) struct Execs(Mutex<HashMap<Id, Arc<Exec>>>);
@@ -58,10 +59,10 @@ impl Execs {
 
     fn insert(&self, exec: Arc<Exec>) {
         let mut table = self.table();
-        table.retain(|_, exec| match *exec.state.borrow() {
-            State::Done { at, .. } => at.elapsed() < KEEP,
-            _ => true,
-        });
+        table.retain(|_, exec| exec.ended().is_none_or(|at| at.elapsed() < KEEP));
+        if table.len() >= KEEP_MOST {
+            drop_oldest(&mut table);
+        }
         table.insert(exec.id.clone(), exec);
     }
 
@@ -113,7 +114,22 @@ impl Execs {
     }
 }
 
+/// Drops the older half of those that have ended.
+fn drop_oldest(table: &mut HashMap<Id, Arc<Exec>>) {
+    let mut ends: Vec<Instant> = table.values().filter_map(|exec| exec.ended()).collect();
+    ends.sort();
+    let Some(limit) = ends.get(ends.len() / 2).copied() else { return };
+    table.retain(|_, exec| exec.ended().is_none_or(|at| at > limit));
+}
+
 impl Exec {
+    fn ended(&self) -> Option<Instant> {
+        match *self.state.borrow() {
+            State::Done { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
     fn finish(&self, code: i64) -> bool {
         self.state.send_if_modified(|state| {
             let pid = match *state {
@@ -216,11 +232,11 @@ pub(super) fn create(
     container: Arc<Container>,
     request: exec::CreateRequest,
 ) -> Result<Arc<Exec>> {
-    let snapshot = container.snapshot();
-    check(&snapshot)?;
     if request.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(ExecError::NoCommand.into());
     }
+    let snapshot = container.snapshot();
+    check(&snapshot)?;
     let keys = Some(request.detach_keys.as_str()).filter(|keys| !keys.is_empty());
     let exec = Arc::new(Exec {
         id: Id::from_random(sys::random::bytes()),

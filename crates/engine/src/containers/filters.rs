@@ -53,14 +53,8 @@ impl Selection {
         check_words(&filters, "health", HEALTH, "health")?;
         let mut exited = Vec::new();
         for value in filters.get("exited") {
-            exited.push(value.parse().map_err(|_bad| {
-                FilterError::InvalidValue {
-                    name: "exited".to_owned(),
-                    value: format!("{value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
-                        .trim_end_matches('\'')
-                        .to_owned(),
-                }
-            })?);
+            let bad = |_bad| ContainerError::FilterExited { value: value.to_owned() };
+            exited.push(value.parse().map_err(bad)?);
         }
         let created = |name: &str| -> Result<Option<i64>> {
             let mut bound: Option<i64> = None;

@@ -201,7 +201,7 @@ impl Task {
             self.stay_down = true;
             self.restarting_by_hand = intent == Intent::Restart;
         }
-        if ends && intent != Intent::Restart {
+        if ends && matches!(intent, Intent::Kill | Intent::Stop) {
             self.remember_stop().await?;
         }
         if self.state.progress.phase == Phase::Restarting {

@@ -1,5 +1,6 @@
 //! `docker ps`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use spec::time::human_duration;
 
 use super::filters::Selection;
 use super::options::ListOptions;
-use super::record::{Phase, now_nanos};
+use super::record::{Definition, Phase, now_nanos};
 use super::snapshot::{Container, Snapshot};
 use super::{Containers, Shared, run_blocking};
 use crate::errors::Result;
@@ -34,8 +35,14 @@ impl Containers {
         chosen.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.definition.created_nanos));
         chosen.truncate(options.limit.unwrap_or(usize::MAX));
         let now = now_nanos();
-        let mut list: Vec<_> =
-            chosen.iter().map(|(_, snapshot)| summary(&self.shared, snapshot, now)).collect();
+        let mut names = Names { shared: &self.shared, known: HashMap::new() };
+        let mut list: Vec<_> = chosen
+            .iter()
+            .map(|(_, snapshot)| {
+                let image = names.shown(&snapshot.definition);
+                Summary { image, ..summary(&self.shared, snapshot, now) }
+            })
+            .collect();
         if options.size {
             list = self.with_sizes(list).await?;
         }
@@ -56,6 +63,28 @@ impl Containers {
     }
 }
 
+/// What image names stand for now; each is looked up once a list.
+struct Names<'a> {
+    shared: &'a Shared,
+    known: HashMap<String, Option<String>>,
+}
+
+impl Names<'_> {
+    /// The name the container was made with, while it means that image; then the image's id.
+    fn shown(&mut self, definition: &Definition) -> String {
+        let name = &definition.config.image;
+        let known = match self.known.get(name) {
+            Some(known) => known,
+            None => {
+                let id = self.shared.images.find_id(name);
+                self.known.entry(name.clone()).or_insert(id)
+            }
+        };
+        let same = known.as_ref() == Some(&definition.image_id);
+        if same { name.clone() } else { definition.image_id.clone() }
+    }
+}
+
 /// Bytes of the writable layer, and those with the image.
 pub(super) fn sizes(shared: &Shared, id: &str, image: &str) -> (i64, i64) {
     // A container that was removed a moment ago has none.
@@ -70,7 +99,7 @@ fn summary(shared: &Shared, snapshot: &Snapshot, now: i64) -> Summary {
     Summary {
         id: definition.id.to_string(),
         names: vec![format!("/{}", definition.name)],
-        image: config.image.clone(),
+        image: String::new(),
         image_id: definition.image_id.clone(),
         command: command_text(&definition.command_line()),
         created: definition.created_nanos / 1_000_000_000,
@@ -147,7 +176,7 @@ fn status_text(snapshot: &Snapshot, now: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Definition, Progress};
+    use super::super::record::Progress;
     use super::*;
     use api_types::container::{Config, Health};
 

@@ -264,8 +264,7 @@ impl Containers {
         let timeout = Some(own.unwrap_or(10).min(patience.max(0)));
         let options = StopOptions { signal: None, timeout };
         let name = container.id.as_str();
-        // Not a user's stop: the policy starts it again with the next daemon.
-        let intent = task::Intent::Restart;
+        let intent = task::Intent::Shutdown;
         if let Err(error) = self.stop_container(container, name, &options, intent).await {
             tracing::warn!(container = %container.id, %error, "stop for the shutdown");
         }
@@ -280,8 +279,27 @@ impl Containers {
             kind: change.kind as u8,
             path: change.path.to_string_lossy().into_owned(),
         };
-        Ok(changes.into_iter().map(change).collect())
+        Ok(hide_own(changes.into_iter().map(change).collect()))
     }
+}
+
+/// What the engine puts into every root to mount over, or to tell programs where they are; Docker
+/// has it in a layer of its own.
+const OWN_FILES: [&str; 7] =
+    ["/.dockerenv", "/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/proc", "/sys"];
+
+/// Leaves out what the container did not do itself, and a directory that changed by that alone.
+fn hide_own(changes: Vec<Change>) -> Vec<Change> {
+    let own = |change: &Change| OWN_FILES.contains(&change.path.as_str()) && change.kind == 1;
+    let (own, mut rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(own);
+    let below = |change: &Change, parent: &str| {
+        change.path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let hides = own.iter().any(|change| below(change, "/etc"));
+    if hides && !rest.iter().any(|change| below(change, "/etc")) {
+        rest.retain(|change| change.path != "/etc");
+    }
+    rest
 }
 
 fn handle(
@@ -370,5 +388,27 @@ impl Listener for Ears {
 
     fn exits_seen(&self) -> u64 {
         Persist::exits_seen(&self.shared.store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_shows_what_the_container_did() {
+        let check = |paths: &[(u8, &str)], expect: &[&str]| {
+            let change =
+                |(kind, path): &(u8, &str)| Change { kind: *kind, path: (*path).to_owned() };
+            let left = hide_own(paths.iter().map(change).collect());
+            let left: Vec<_> = left.iter().map(|change| change.path.as_str()).collect();
+            assert_eq!(left, expect);
+        };
+        check(&[(1, "/.dockerenv"), (0, "/etc"), (1, "/etc/hosts"), (1, "/proc")], &[]);
+        check(
+            &[(0, "/etc"), (1, "/etc/hosts"), (1, "/etc/x"), (1, "/tmp/a")],
+            &["/etc", "/etc/x", "/tmp/a"],
+        );
+        check(&[(0, "/etc"), (2, "/etc/hosts")], &["/etc", "/etc/hosts"]);
     }
 }

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use metadata::{Store, StoreError};
+use metadata::{Store, StoreError, WriteTxn};
 use spec::Id;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::record::{Progress, STATES};
+use super::record::{DEFINITIONS, Progress, STATES};
 
 /// How long changes gather.
 const DELAY: Duration = Duration::from_millis(100);
@@ -76,27 +76,27 @@ impl Persist {
         }
     }
 
-    /// Writes what has gathered.
+    /// Writes what has gathered, durably: a relaxed commit would not outlive our own process.
     pub(crate) async fn flush(&self, store: &Store) -> Result<(), StoreError> {
         let changed = std::mem::take(&mut *self.changed());
         if changed.states.is_empty() && changed.exits_seen.is_none() {
             return Ok(());
         }
-        let store = store.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            store.write_relaxed(move |txn| {
-                for (id, progress) in &changed.states {
-                    // Removed between the gathering and now: the removal is the last word.
-                    if super::record::DEFINITIONS.get(txn, id.as_str())?.is_some() {
-                        STATES.put(txn, id.as_str(), progress)?;
-                    }
+        let (done, is_done) = oneshot::channel();
+        let write = move |txn: &mut WriteTxn<'_>| {
+            for (id, progress) in &changed.states {
+                // Removed between the gathering and now: the removal is the last word.
+                if DEFINITIONS.get(txn, id.as_str())?.is_some() {
+                    STATES.put(txn, id.as_str(), progress)?;
                 }
-                match changed.exits_seen {
-                    Some(offset) => OFFSETS.put(txn, EXITS_SEEN, &offset),
-                    None => Ok(()),
-                }
-            })
-        });
-        written.await.unwrap_or(Ok(()))
+            }
+            match changed.exits_seen {
+                Some(offset) => OFFSETS.put(txn, EXITS_SEEN, &offset),
+                None => Ok(()),
+            }
+        };
+        // Nobody waits any more when the daemon goes; the write is done all the same.
+        store.write_then(write, move |result| drop(done.send(result)));
+        is_done.await.unwrap_or(Ok(()))
     }
 }

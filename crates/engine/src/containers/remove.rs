@@ -162,14 +162,10 @@ fn discard(shared: &Shared, state: &Snapshot, volumes: bool) {
     if let Err(error) = std::fs::remove_dir_all(&directory) {
         tracing::warn!(container = %state.id(), %error, "remove {}", directory.display());
     }
-    let names: Vec<_> = state
-        .definition
-        .mounts
-        .iter()
-        .filter_map(|mount| match &mount.source {
-            Source::Volume { name, .. } if volumes => Some(shared.volumes.join(name)),
-            _ => None,
-        })
+    let own = volume_names(state).filter(|_| volumes);
+    let names: Vec<_> = own
+        .filter(|name| !is_volume_used(shared, name))
+        .map(|name| shared.volumes.join(name))
         .collect();
     if names.is_empty() {
         return;
@@ -182,4 +178,17 @@ fn discard(shared: &Shared, state: &Snapshot, volumes: bool) {
             }
         }
     });
+}
+
+fn volume_names(state: &Snapshot) -> impl Iterator<Item = &str> {
+    state.definition.mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Volume { name, .. } => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// Whether a container that is left has it, by `--volumes-from`.
+fn is_volume_used(shared: &Shared, name: &str) -> bool {
+    let all = shared.registry.all();
+    all.iter().any(|other| volume_names(&other.snapshot()).any(|used| used == name))
 }

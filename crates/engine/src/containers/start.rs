@@ -47,18 +47,17 @@ impl Task {
             Phase::Running if self.state.progress.paused => {
                 return Err(ContainerError::StartPaused.into());
             }
-            Phase::Running => return Err(ContainerError::NotModified { id: id() }.into()),
-            Phase::Restarting | Phase::Created | Phase::Exited => {}
+            // What waits for its policy's restart counts as started.
+            Phase::Running | Phase::Restarting => {
+                return Err(ContainerError::NotModified { id: id() }.into());
+            }
+            Phase::Created | Phase::Exited => {}
         }
         self.restart_at = None;
         self.backoff = Default::default();
         self.state.progress.restart_count = 0;
         let started = self.launch().await;
         if started.is_err() {
-            if self.state.progress.phase == Phase::Restarting {
-                self.state.progress.phase = Phase::Exited;
-            }
-            self.publish();
             self.remove_if_asked().await;
         }
         started
@@ -91,6 +90,9 @@ impl Task {
         let ran = self.run_with(&definition, surroundings).await;
         match ran {
             Ok(()) => {
+                if let Some(endpoint) = &endpoint {
+                    self.emit_network("connect", endpoint);
+                }
                 self.state.progress.endpoint = endpoint;
                 self.publish();
                 self.state.emit(&self.shared.events, "start", []);
@@ -109,6 +111,9 @@ impl Task {
 
     async fn run_with(&mut self, definition: &Definition, around: Surroundings) -> Result<()> {
         write_network_files(&self.shared, definition, &around)?;
+        if self.state.progress.generation == 0 {
+            mark_root(&around.rootfs.upper)?;
+        }
         let config = self.shared.config();
         let generation = self.state.progress.generation + 1;
         let spec = plan::container_spec(definition, &around, &config, generation)?;
@@ -231,7 +236,6 @@ impl Task {
             ErrorKind::NotFound => StartError::NetworkNotFound { name: name.to_owned() },
             kind => StartError::Network { reason: error.to_string(), kind },
         })?;
-        self.emit_network("connect", &endpoint);
         Ok(Some(endpoint))
     }
 
@@ -279,6 +283,18 @@ pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
     parts.next().is_none().then_some(mac)
+}
+
+/// Makes `/.dockerenv`, by which programs know that they run in a container. The writable layer
+/// has seen no process yet.
+fn mark_root(upper: &Path) -> Result<()> {
+    let path = upper.join(".dockerenv");
+    match std::fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+        Ok(_file) => Ok(()),
+        // A start that failed left it.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::io(format!("create {}", path.display()))(error)),
+    }
 }
 
 /// Writes the three files, unless they are another container's.

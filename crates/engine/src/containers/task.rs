@@ -74,6 +74,8 @@ pub(crate) enum Intent {
     Stop,
     /// It is started again by the one who asks: not a user's stop, and no auto-removal.
     Restart,
+    /// The daemon goes down and takes its containers along: not a user's stop.
+    Shutdown,
 }
 
 pub(super) struct Task {
@@ -110,6 +112,7 @@ struct Seen {
 impl Task {
     pub(super) fn new(shared: Arc<Shared>, container: Arc<Container>) -> Self {
         let state = Snapshot::clone(&container.snapshot());
+        let stay_down = state.progress.manually_stopped;
         let mut notices = container.notices();
         // What came before the task did is handled first of all.
         notices.mark_changed();
@@ -121,7 +124,8 @@ impl Task {
             process: None,
             backoff: Backoff::default(),
             restart_at: None,
-            stay_down: false,
+            // A stop that the daemon before us was asked for and did not see to its end.
+            stay_down,
             restarting_by_hand: false,
             orphaned: false,
             health: None,

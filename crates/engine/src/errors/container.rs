@@ -83,6 +83,8 @@ pub enum ContainerError {
          {words}"
     )]
     FilterWord { filter: String, value: String, what: &'static str, words: String },
+    #[error("invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")]
+    FilterExited { value: String },
     #[error("ps: {output}")]
     Ps { output: String },
     #[error("ps args \"{args}\" must include a PID column")]
@@ -102,6 +104,7 @@ impl Kinded for ContainerError {
             | Self::DetachKeys { .. }
             | Self::PortFilter { .. }
             | Self::FilterWord { .. }
+            | Self::FilterExited { .. }
             | Self::PsWithoutPid { .. } => ErrorKind::InvalidArgument,
             Self::NameInUse { .. }
             | Self::NotRunning { .. }

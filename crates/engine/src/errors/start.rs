@@ -14,7 +14,7 @@ pub enum StartError {
     Program { reason: Failure, exit_code: u8 },
     #[error("{reason}")]
     User { reason: Failure },
-    #[error("{CREATE}: unable to start container process: {reason}")]
+    #[error("{CREATE}: unable to start container process: error during container init: {reason}")]
     Runtime { reason: Failure },
     #[error("joining network namespace of container: {reason}")]
     JoinNetwork { reason: String },

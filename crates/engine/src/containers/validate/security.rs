@@ -103,6 +103,12 @@ pub(in crate::containers) fn check(
         runtime::seccomp::compile(profile, &Capabilities::default())
             .map_err(|error| ValidationError::Seccomp { reason: error.reason })?;
     }
+    for device in host_config.resources.devices.iter().flatten() {
+        let mode = &device.cgroup_permissions;
+        if mode.len() > 3 || !mode.bytes().all(|byte| b"rwm".contains(&byte)) {
+            return Err(ValidationError::DeviceMode { mode: mode.clone() });
+        }
+    }
     for rule in host_config.resources.device_cgroup_rules.iter().flatten() {
         device_rule(rule)?;
     }

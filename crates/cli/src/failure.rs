@@ -57,7 +57,7 @@ impl Failure {
     }
 
     /// Prints the text and returns the code.
-    pub(crate) fn report(self, _program: &str) -> u8 {
+    pub(crate) fn report(self) -> u8 {
         let (text, code) = match self {
             Self::Silent(code) => (String::new(), code),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {

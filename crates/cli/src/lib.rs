@@ -40,7 +40,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let arguments: Vec<String> = args.collect();
     match dispatch::run(program, &arguments) {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => ExitCode::from(failure.report(program)),
+        Err(failure) => ExitCode::from(failure.report()),
     }
 }
 

@@ -99,7 +99,7 @@ fn is_ready(fd: &impl AsFd, flags: PollFlags) -> io::Result<bool> {
 
 /// One of our output streams; writing to it never stops the runtime, so that signals still pass
 /// while a reader (`| less`) is slow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sink {
     Stdout,
     Stderr,

@@ -39,20 +39,32 @@ pub(crate) struct Demux {
 }
 
 impl Demux {
+    /// Passes on what `bytes` bring. Neighbouring frames of one stream become one write: programs
+    /// write line by line, and a system call for each would be the cost of the whole copy.
     pub(crate) async fn feed(&mut self, bytes: &[u8]) -> Outcome<()> {
         let mut rest = bytes;
+        let mut together: (Sink, Vec<u8>) = (Sink::Stdout, Vec::new());
         while let Some((kind, piece)) = self.next(&mut rest)? {
-            match kind {
-                StreamKind::Stderr => Sink::Stderr.write_all(piece).await?,
-                StreamKind::System => self.system.extend_from_slice(piece),
-                StreamKind::Stdin | StreamKind::Stdout => Sink::Stdout.write_all(piece).await?,
+            let sink = match kind {
+                StreamKind::Stdin | StreamKind::Stdout => Sink::Stdout,
+                StreamKind::Stderr => Sink::Stderr,
+                StreamKind::System => {
+                    self.system.extend_from_slice(piece);
+                    continue;
+                }
+            };
+            if sink != together.0 {
+                together.0.write_all(&together.1).await?;
+                together = (sink, Vec::new());
             }
-            if kind == StreamKind::System && self.frame.is_none() {
-                let text = String::from_utf8_lossy(&self.system);
-                return Err(Failure::new(format!("error from daemon in stream: {text}")));
-            }
+            together.1.extend_from_slice(piece);
         }
-        Ok(())
+        together.0.write_all(&together.1).await?;
+        if self.system.is_empty() || self.frame.is_some() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&self.system);
+        Err(Failure::new(format!("error from daemon in stream: {text}")))
     }
 
     /// Takes the next piece of a frame off `rest`.

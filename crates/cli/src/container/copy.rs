@@ -268,7 +268,7 @@ impl Place {
         if !directory.is_dir() {
             return Err(Failure::new(format!(
                 "invalid output path: directory \"{}\" does not exist",
-                directory.display()
+                crate::options::files::absolute_path(&place.directory)
             )));
         }
         Ok(Unpacked { directory, name: place.name, base: source.base.clone() })

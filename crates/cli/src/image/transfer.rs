@@ -1,7 +1,8 @@
 //! Images coming and going: pull, push, load, save, import.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 use bytes::Bytes;
 use client::{Body, Request, Response};
@@ -181,7 +182,10 @@ pub(crate) async fn download(app: &App, request: Request, path: &str, verb: &str
     check_directory(path, verb)?;
     let mut response = app.client.send(request).await?;
     let partial = format!("{path}.boxship-{}", std::process::id());
-    let mut file = File::create(&partial).map_err(failed)?;
+    // Images may hold secrets, so the file is its owner's.
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
     let copied = async {
         while let Some(chunk) = response.chunk().await? {
             file.write_all(&chunk).map_err(failed)?;

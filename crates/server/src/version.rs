@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// `major.minor`; a third number is accepted and means nothing, as in dockerd.
+/// `major.minor`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiVersion {
     major: u32,
@@ -25,6 +25,9 @@ pub enum VersionError {
     TooOld { asked: String },
     #[error("client version {asked} is too new. Maximum supported API version is {MAXIMUM}")]
     TooNew { asked: String },
+    /// dockerd ignores what follows the second number.
+    #[error("client version {asked} is invalid: expected major.minor")]
+    Malformed { asked: String },
 }
 
 impl spec::Kinded for VersionError {
@@ -43,11 +46,15 @@ impl ApiVersion {
         let mut numbers = text.split('.').map(number);
         let major = numbers.next()??;
         let minor = numbers.next().unwrap_or(Some(0))?;
+        // What is not a number all through is a path, not a version.
         numbers.all(|number| number.is_some()).then_some(Self { major, minor })
     }
 
     /// Refuses what this daemon does not serve. `asked` is the client's own spelling.
     pub fn check(self, asked: &str) -> Result<Self, VersionError> {
+        if asked.split('.').count() > 2 {
+            return Err(VersionError::Malformed { asked: asked.to_owned() });
+        }
         if self < MINIMUM {
             return Err(VersionError::TooOld { asked: asked.to_owned() });
         }
@@ -123,6 +130,7 @@ mod tests {
             "1.1",
             "client version 1.1 is too old. Minimum supported API version is 1.12, please upgrade your client to a newer version",
         );
+        check("1.44.5", "client version 1.44.5 is invalid: expected major.minor");
         check("9.99", "client version 9.99 is too new. Maximum supported API version is 1.51");
         check(
             "99999999999.1",

@@ -158,6 +158,10 @@ fn prepare(
     // Removed from the kernel, accepted from old clients.
     resources.kernel_memory = 0;
     drop_empty(host_config);
+    // Docker's note that SELinux has no say; there is none here, but it is shown.
+    if host_config.privileged || host_config.pid_mode == "host" || host_config.ipc_mode == "host" {
+        host_config.security_opt.get_or_insert_default().push("label=disable".to_owned());
+    }
     if !host_config.privileged {
         let list = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
         host_config.masked_paths.get_or_insert_with(|| list(&MASKED));

@@ -63,7 +63,10 @@ pub fn table() -> Vec<RouteInfo> {
         support: route.support,
         note: route.note,
     };
-    ROUTES.iter().map(info).collect()
+    // Answered before routing, whatever the path.
+    let preflight =
+        RouteInfo { method: "OPTIONS", path: "/{anyroute}", support: Support::Works, note: "" };
+    ROUTES.iter().map(info).chain([preflight]).collect()
 }
 
 /// Finds the route of a path that has no version, with what its `{...}` stand for.

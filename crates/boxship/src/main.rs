@@ -1,4 +1,5 @@
-//! One program, three roles: the daemon, its supervisor, and the command line for both.
+//! One program, several roles: the daemon, its helpers (the supervisor of containers and the
+//! unpacker of layers), and the command line.
 //!
 //! The role is chosen here, while the process has one thread: the supervisor never gets another,
 //! and the daemon binds its sockets before it makes any.
@@ -13,6 +14,8 @@ use runtime::supervisor;
 enum Role {
     Daemon,
     Supervisor,
+    /// A confined child that unpacks one layer.
+    Unpacker,
     CommandLine,
 }
 
@@ -21,6 +24,9 @@ fn role(program: &OsStr, first: Option<&OsStr>) -> (Role, usize) {
     // A copy named `dockerd` starts its supervisor under that name.
     if first == Some(OsStr::new("supervisor")) {
         return (Role::Supervisor, 2);
+    }
+    if first == Some(OsStr::new("unpack")) {
+        return (Role::Unpacker, 2);
     }
     let name = Path::new(program).file_name().unwrap_or_default();
     if name == "dockerd" || name == "boxshipd" {
@@ -40,6 +46,10 @@ fn main() -> ExitCode {
     match role {
         Role::Daemon => server::daemon::main(arguments),
         Role::Supervisor => supervise(arguments),
+        Role::Unpacker => {
+            let first = arguments.into_iter().next().unwrap_or_default();
+            storage::unpack_main(&first.to_string_lossy())
+        }
         Role::CommandLine => cli::main(arguments),
     }
 }
@@ -81,13 +91,18 @@ mod tests {
     #[test]
     fn roles_follow_name_and_first_argument() {
         let check = |program: &str, first: Option<&str>, expect| {
-            assert_eq!(role(program.as_ref(), first.map(OsStr::new)), expect, "{program} {first:?}");
+            assert_eq!(
+                role(program.as_ref(), first.map(OsStr::new)),
+                expect,
+                "{program} {first:?}"
+            );
         };
         check("/usr/bin/dockerd", None, (Role::Daemon, 1));
         check("boxshipd", Some("-D"), (Role::Daemon, 1));
         check("boxship", Some("daemon"), (Role::Daemon, 2));
         check("./boxship", Some("supervisor"), (Role::Supervisor, 2));
         check("dockerd", Some("supervisor"), (Role::Supervisor, 2));
+        check("/proc/self/exe", Some("unpack"), (Role::Unpacker, 2));
         check("boxship", Some("run"), (Role::CommandLine, 0));
         check("docker", Some("ps"), (Role::CommandLine, 0));
         check("boxship", None, (Role::CommandLine, 0));

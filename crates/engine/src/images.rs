@@ -512,6 +512,22 @@ fn loaded_line(image: &image::Loaded) -> Progress {
     Progress { stream: Some(text), ..Progress::default() }
 }
 
+/// The confined unpacker, whose process the reaper must leave to it.
+#[derive(Debug)]
+pub(crate) struct OwnUnpacker(pub(crate) storage::Confined);
+
+impl storage::Unpacker for OwnUnpacker {
+    fn unpack(
+        &self,
+        layer: &std::path::Path,
+        lowers: &[std::path::PathBuf],
+        stream: &mut (dyn Read + Send),
+        limits: storage::Limits,
+    ) -> std::result::Result<storage::Unpacked, storage::StorageError> {
+        crate::reaper::shielded(|| self.0.unpack(layer, lowers, stream, limits))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

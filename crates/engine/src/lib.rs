@@ -143,7 +143,17 @@ fn open(config: &EngineConfig) -> Result<Opened> {
     if let Some(path) = store.set_aside() {
         tracing::error!(path = %path.display(), "the records were damaged and were set aside");
     }
-    let storage = storage::Storage::open(config.data_root.join("storage"), store.clone())?;
+    // Layers come from strangers: a confined process of our own program unpacks them.
+    let unpacker = images::OwnUnpacker(storage::Confined {
+        program: config.supervisor.clone(),
+        arguments: vec!["unpack".into()],
+    });
+    let storage = storage::Storage::open_with(
+        config.data_root.join("storage"),
+        store.clone(),
+        Box::new(unpacker),
+        storage::Limits::default(),
+    )?;
     let images = image::Images::open(storage.clone())?;
     let mut bridge = config.bridge.clone();
     if bridge.host_nameservers.is_empty() {

@@ -3,20 +3,24 @@
 //! do not wait for are reaped here, so that no zombie stays.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use rustix::process::{Pid, WaitOptions, set_child_subreaper, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Held while the daemon runs a program of its own and waits for it by itself.
-static OWN_CHILDREN: Mutex<()> = Mutex::new(());
+/// Read-locked while the daemon runs a program of its own and waits for it by itself.
+static OWN_CHILDREN: RwLock<()> = RwLock::new(());
 /// First processes of containers, whose exit codes their tasks fetch.
 static CONTAINERS: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
 
 /// Runs a program: start, wait, done. The reaper keeps out of it.
 pub(crate) fn shielded<T>(run: impl FnOnce() -> T) -> T {
-    let _guard = OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
-    run()
+    let guard = OWN_CHILDREN.read().unwrap_or_else(PoisonError::into_inner);
+    let result = run();
+    drop(guard);
+    // Orphans that ended meanwhile were passed over.
+    reap();
+    result
 }
 
 /// Leaves the process to its container's task.
@@ -43,11 +47,8 @@ pub(crate) fn start() -> std::io::Result<()> {
 }
 
 fn reap() {
-    let Ok(_guard) = OWN_CHILDREN.try_lock() else {
-        // That program's end is one more SIGCHLD... which it may have been already; the next
-        // orphan's catches up.
-        return;
-    };
+    // While a program of our own runs, its end makes up for this.
+    let Ok(_guard) = OWN_CHILDREN.try_write() else { return };
     let reserved = CONTAINERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for pid in children() {
         if reserved.as_ref().is_some_and(|pids| pids.contains(&pid)) {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ struct Inner {
     link: Mutex<Link>,
     /// Counts connections; odd while connected.
     epoch: state::Sender<u64>,
+    /// Told to end: the loss of the connection is what was asked for.
+    dismissed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -100,6 +102,7 @@ impl Supervisor {
             sequence: AtomicU64::new(1),
             link: Mutex::default(),
             epoch: state::Sender::new(0),
+            dismissed: AtomicBool::new(false),
         }));
         let connection = supervisor.open().await?;
         let reader = Reader { supervisor: supervisor.clone(), listener };
@@ -143,6 +146,19 @@ impl Supervisor {
     /// A request whose answer is only that it was done.
     pub(crate) async fn order(&self, request: Request) -> Result<(), SupervisorError> {
         self.request(request, Vec::new()).await.map(drop)
+    }
+
+    /// Lets the supervisor end, if nothing runs in it: a daemon that stops leaves no process
+    /// behind. While containers run it stays for the next daemon.
+    pub(crate) async fn dismiss(&self) {
+        self.0.dismissed.store(true, Ordering::Release);
+        match self.order(Request::Stop).await {
+            Ok(()) => {}
+            Err(SupervisorError::Failed(Failure::Busy)) => {
+                self.0.dismissed.store(false, Ordering::Release);
+            }
+            Err(error) => tracing::debug!(%error, "dismiss the supervisor"),
+        }
     }
 
     /// Odd while connected; changes with every loss and every new connection.
@@ -210,6 +226,9 @@ impl Reader {
             self.serve(&connection, &mut ready).await;
             let broken = std::mem::take(&mut *self.supervisor.link());
             drop(broken);
+            if self.supervisor.0.dismissed.load(Ordering::Acquire) {
+                return;
+            }
             tracing::warn!("the connection to the supervisor broke");
             connection = self.reopen().await;
         }

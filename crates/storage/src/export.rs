@@ -55,19 +55,30 @@ fn merged(dirs: &OverlayDirs) -> rustix::io::Result<RootDir> {
     }
     let layers: Vec<&OsStr> =
         std::iter::once(&dirs.upper).chain(&dirs.lower).map(|dir| dir.as_os_str()).collect();
-    let overlay = Context::open("overlay", "overlay")?;
-    for option in ["index", "metacopy", "redirect_dir"] {
-        overlay.set(option, Some("off"))?;
-    }
-    // Kernels before 6.8 take all layers in one option.
-    match layers.iter().try_for_each(|layer| overlay.set_path("lowerdir+", Path::new(layer))) {
+    // Kernels before 6.8 take all layers in one option; those before 6.5 notice at the mount.
+    let mounted = match mount_each(&layers) {
         Err(Errno::INVAL) => {
-            let joined = layers.join(OsStr::new(":"));
-            overlay.set_path("lowerdir", Path::new(&joined))?;
+            let overlay = context()?;
+            overlay.set_path("lowerdir", Path::new(&layers.join(OsStr::new(":"))))?;
+            overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
         }
-        other => other?,
+        mounted => mounted,
+    };
+    mounted.map(RootDir::from_fd)
+}
+
+fn mount_each(layers: &[&OsStr]) -> rustix::io::Result<OwnedFd> {
+    let overlay = context()?;
+    layers.iter().try_for_each(|layer| overlay.set_path("lowerdir+", Path::new(layer)))?;
+    overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+fn context() -> rustix::io::Result<Context> {
+    let overlay = Context::open("overlay", "overlay")?;
+    for feature in ["index", "metacopy", "redirect_dir"] {
+        overlay.set(feature, Some("off"))?;
     }
-    overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY).map(RootDir::from_fd)
+    Ok(overlay)
 }
 
 fn write_tree(root: RootDir, layer: bool, output: &mut dyn Write) -> Result<(), StorageError> {

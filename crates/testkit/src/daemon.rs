@@ -275,9 +275,6 @@ impl Daemon {
             self.remove_containers();
             self.terminate();
         }
-        if let Some(pid) = self.supervisor_pid() {
-            signal(pid, Signal::TERM);
-        }
         let problems = leaks::after(self.root.path(), &self.cgroup_parent);
         leaks::clean(self.root.path(), &self.cgroup_parent);
         if let Ok(pid) = std::fs::read_to_string(self.root.path().join("holder.pid"))

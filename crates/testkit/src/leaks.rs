@@ -34,7 +34,7 @@ pub fn now(root: &Path, cgroup_parent: &str) -> Vec<String> {
             problems.push(format!("cgroup {}", child.path().display()));
         }
     }
-    for directory in ["d/containers", "r/containers", "d/ingest"] {
+    for directory in ["d/containers", "d/storage/containers", "d/storage/ingest", "r/containers"] {
         for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
             problems.push(format!("directory {}", entry.path().display()));
         }

@@ -91,14 +91,14 @@ fn logs_follow_to_the_end() {
             "run",
             "-d",
             "--name",
-            "l",
+            "l1",
             "busybox",
             "sh",
             "-c",
             "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done",
         ],
     );
-    assert_eq!(docker(&daemon, &["logs", "-f", "l"]), "1\n2\n3\n4\n5");
+    assert_eq!(docker(&daemon, &["logs", "-f", "l1"]), "1\n2\n3\n4\n5");
     daemon.finish();
 }
 
@@ -124,16 +124,16 @@ fn terminals_are_terminals() {
     for program in ["docker", crate::BINARY] {
         let seen = on_terminal(&daemon, program, "run --rm -it busybox sh", "tty; exit 5\r");
         assert!(seen.contains("/dev/pts/0"), "{program}: {seen}");
-        docker(&daemon, &["run", "-d", "--name", "t", "busybox", "sleep", "1000"]);
-        let seen = on_terminal(&daemon, program, "exec -it t sh", "tty; exit\r");
+        docker(&daemon, &["run", "-d", "--name", "t1", "busybox", "sleep", "1000"]);
+        let seen = on_terminal(&daemon, program, "exec -it t1 sh", "tty; exit\r");
         assert!(seen.contains("/dev/pts/"), "{program}: {seen}");
-        docker(&daemon, &["rm", "-f", "t"]);
+        docker(&daemon, &["rm", "-f", "t1"]);
         // ctrl-p ctrl-q leaves the container running.
-        on_terminal(&daemon, program, "run -it --name d busybox sh", "echo x\r\x10\x11");
+        on_terminal(&daemon, program, "run -it --name d1 busybox sh", "echo x\r\x10\x11");
         wait_until("the detach", || {
-            (field(&daemon, "d", "{{.State.Running}}") == "true").then_some(())
+            (field(&daemon, "d1", "{{.State.Running}}") == "true").then_some(())
         });
-        docker(&daemon, &["rm", "-f", "d"]);
+        docker(&daemon, &["rm", "-f", "d1"]);
     }
     daemon.finish();
 }

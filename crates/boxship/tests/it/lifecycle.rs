@@ -21,17 +21,17 @@ fn post(daemon: &Daemon, path: &str) -> u16 {
 #[test]
 fn wait_flushes_its_headers_before_anything_happens() {
     let daemon = daemon();
-    create(&daemon, "w", &json!({"Image": "busybox", "Cmd": ["sh", "-c", "exit 3"]}));
+    create(&daemon, "w1", &json!({"Image": "busybox", "Cmd": ["sh", "-c", "exit 3"]}));
     let mut waiting = daemon.api();
-    waiting.send(b"POST /v1.51/containers/w/wait?condition=next-exit HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    waiting.send(b"POST /v1.51/containers/w1/wait?condition=next-exit HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(waiting.response_head().unwrap().status, 200);
     let mut removed = daemon.api();
-    removed.send(b"POST /v1.51/containers/w/wait?condition=removed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    removed.send(b"POST /v1.51/containers/w1/wait?condition=removed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(removed.response_head().unwrap().status, 200);
-    assert_eq!(post(&daemon, "/containers/w/start"), 204);
+    assert_eq!(post(&daemon, "/containers/w1/start"), 204);
     let body = waiting.chunk().unwrap().unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["StatusCode"], 3);
-    daemon.api().request("DELETE", "/containers/w", &[], b"").unwrap();
+    daemon.api().request("DELETE", "/containers/w1", &[], b"").unwrap();
     let body = removed.chunk().unwrap().unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["StatusCode"], 3);
     daemon.finish();
@@ -42,16 +42,16 @@ fn attach_before_start_sees_the_first_byte_and_the_last() {
     let daemon = daemon();
     create(
         &daemon,
-        "a",
+        "a1",
         &json!({
             "Image": "busybox", "Cmd": ["sh", "-c", "echo first; cat; echo last >&2"],
             "OpenStdin": true, "StdinOnce": true, "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
         }),
     );
     let mut stream = daemon.api();
-    stream.send(b"POST /v1.51/containers/a/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
+    stream.send(b"POST /v1.51/containers/a1/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(stream.response_head().unwrap().status, 101);
-    assert_eq!(post(&daemon, "/containers/a/start"), 204);
+    assert_eq!(post(&daemon, "/containers/a1/start"), 204);
     let payload = vec![b'x'; 300_000];
     stream.stream().get_mut().write_all(&payload).unwrap();
     stream.finish_writing().unwrap();
@@ -75,17 +75,17 @@ fn old_clients_hijack_without_an_upgrade() {
     let daemon = daemon();
     create(
         &daemon,
-        "o",
+        "o1",
         &json!({"Image": "busybox", "Cmd": ["cat"], "OpenStdin": true, "StdinOnce": true, "Tty": false}),
     );
     let mut stream = daemon.api();
-    stream.send(b"POST /v1.18/containers/o/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    stream.send(b"POST /v1.18/containers/o1/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
     let head = stream.response_head().unwrap();
     assert_eq!(
         (head.status, head.header("content-type")),
         (200, Some("application/vnd.docker.raw-stream"))
     );
-    assert_eq!(post(&daemon, "/containers/o/start"), 204);
+    assert_eq!(post(&daemon, "/containers/o1/start"), 204);
     stream.stream().get_mut().write_all(b"echoed\n").unwrap();
     let mut frame = [0; 15];
     stream.stream().read_exact(&mut frame).unwrap();
@@ -99,13 +99,13 @@ fn a_terminal_is_raw_and_can_be_resized_and_left() {
     let daemon = daemon();
     create(
         &daemon,
-        "t",
+        "t1",
         &json!({"Image": "busybox", "Cmd": ["sh"], "Tty": true, "OpenStdin": true, "HostConfig": {"ConsoleSize": [33, 99]}}),
     );
     let mut stream = daemon.api();
-    stream.send(b"POST /v1.51/containers/t/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
+    stream.send(b"POST /v1.51/containers/t1/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(stream.response_head().unwrap().status, 101);
-    assert_eq!(post(&daemon, "/containers/t/start"), 204);
+    assert_eq!(post(&daemon, "/containers/t1/start"), 204);
     let mut expect = |send: &[u8], wanted: &str| {
         stream.stream().get_mut().write_all(send).unwrap();
         let mut seen = String::new();
@@ -114,14 +114,14 @@ fn a_terminal_is_raw_and_can_be_resized_and_left() {
         }
     };
     expect(b"stty size\n", "33 99");
-    assert_eq!(post(&daemon, "/containers/t/resize?h=41&w=120"), 200);
+    assert_eq!(post(&daemon, "/containers/t1/resize?h=41&w=120"), 200);
     expect(b"stty size\n", "41 120");
     expect(b"tty; id -u\n", "/dev/pts/0");
     // Detach keys end the stream and nothing else.
     stream.stream().get_mut().write_all(&[16, 17]).unwrap();
     let mut rest = Vec::new();
     stream.stream().read_to_end(&mut rest).unwrap();
-    assert_eq!(field(&daemon, "t", "{{.State.Running}}"), "true");
+    assert_eq!(field(&daemon, "t1", "{{.State.Running}}"), "true");
     daemon.finish();
 }
 
@@ -180,33 +180,33 @@ fn stop_kills_after_its_timeout_and_returns_at_once_when_obeyed() {
 #[test]
 fn signals_reach_the_first_process() {
     let daemon = daemon();
-    run_detached(&daemon, "s", "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.01; done");
-    wait_until("ready", || daemon.boxship(&["logs", "s"]).ok().contains("ready").then_some(()));
-    assert_eq!(post(&daemon, "/containers/s/kill?signal=SIGUSR1"), 204);
-    wait_until("the trap", || daemon.boxship(&["logs", "s"]).ok().contains("usr1").then_some(()));
-    assert_eq!(post(&daemon, "/containers/s/kill?signal=nosuch"), 400);
-    assert_eq!(post(&daemon, "/containers/s/kill?signal=9"), 204);
-    assert_eq!(daemon.boxship(&["wait", "s"]).ok(), "137");
+    run_detached(&daemon, "s1", "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.01; done");
+    wait_until("ready", || daemon.boxship(&["logs", "s1"]).ok().contains("ready").then_some(()));
+    assert_eq!(post(&daemon, "/containers/s1/kill?signal=SIGUSR1"), 204);
+    wait_until("the trap", || daemon.boxship(&["logs", "s1"]).ok().contains("usr1").then_some(()));
+    assert_eq!(post(&daemon, "/containers/s1/kill?signal=nosuch"), 400);
+    assert_eq!(post(&daemon, "/containers/s1/kill?signal=9"), 204);
+    assert_eq!(daemon.boxship(&["wait", "s1"]).ok(), "137");
     daemon.finish();
 }
 
 #[test]
 fn a_paused_container_stands_still() {
     let daemon = daemon();
-    run_detached(&daemon, "p", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done");
-    wait_until("output", || (!daemon.boxship(&["logs", "p"]).ok().is_empty()).then_some(()));
-    daemon.boxship(&["pause", "p"]).ok();
+    run_detached(&daemon, "p1", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done");
+    wait_until("output", || (!daemon.boxship(&["logs", "p1"]).ok().is_empty()).then_some(()));
+    daemon.boxship(&["pause", "p1"]).ok();
     assert_eq!(
-        field(&daemon, "p", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
+        field(&daemon, "p1", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
         "paused true true"
     );
-    let still = daemon.boxship(&["logs", "p"]).ok();
+    let still = daemon.boxship(&["logs", "p1"]).ok();
     std::thread::sleep(std::time::Duration::from_millis(200));
-    assert_eq!(daemon.boxship(&["logs", "p"]).ok(), still);
-    daemon.boxship(&["unpause", "p"]).ok();
-    wait_until("more output", || (daemon.boxship(&["logs", "p"]).ok() != still).then_some(()));
-    daemon.boxship(&["pause", "p"]).ok();
-    daemon.boxship(&["rm", "-f", "p"]).ok();
+    assert_eq!(daemon.boxship(&["logs", "p1"]).ok(), still);
+    daemon.boxship(&["unpause", "p1"]).ok();
+    wait_until("more output", || (daemon.boxship(&["logs", "p1"]).ok() != still).then_some(()));
+    daemon.boxship(&["pause", "p1"]).ok();
+    daemon.boxship(&["rm", "-f", "p1"]).ok();
     daemon.finish();
 }
 
@@ -218,7 +218,7 @@ fn limits_hold_and_change_while_running() {
             "run",
             "-d",
             "--name",
-            "l",
+            "l1",
             "-m",
             "64m",
             "--pids-limit",
@@ -230,23 +230,23 @@ fn limits_hold_and_change_while_running() {
             "1000",
         ])
         .ok();
-    let inside = daemon.boxship(&["exec", "l", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"]).ok();
+    let inside = daemon.boxship(&["exec", "l1", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"]).ok();
     assert_eq!(inside, (64 << 20).to_string());
     let forks = daemon.boxship(&[
         "exec",
-        "l",
+        "l1",
         "sh",
         "-c",
         "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo survived",
     ]);
     assert!(forks.stderr.contains("can't fork") || forks.code != 0, "{forks:?}");
     daemon
-        .boxship(&["update", "-m", "128m", "--memory-swap", "256m", "--pids-limit", "100", "l"])
+        .boxship(&["update", "-m", "128m", "--memory-swap", "256m", "--pids-limit", "100", "l1"])
         .ok();
-    let inside = daemon.boxship(&["exec", "l", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"]).ok();
+    let inside = daemon.boxship(&["exec", "l1", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"]).ok();
     assert_eq!(inside, (128 << 20).to_string());
     assert_eq!(
-        field(&daemon, "l", "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"),
+        field(&daemon, "l1", "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"),
         format!("{} 100", 128 << 20)
     );
     daemon.finish();
@@ -323,7 +323,7 @@ fn health_is_checked_and_told() {
             "run",
             "-d",
             "--name",
-            "h",
+            "h1",
             "--health-cmd",
             "test -e /ok",
             "--health-interval",
@@ -336,19 +336,19 @@ fn health_is_checked_and_told() {
             "sleep 1000",
         ])
         .ok();
-    let status = || field(&daemon, "h", "{{.State.Health.Status}}");
+    let status = || field(&daemon, "h1", "{{.State.Health.Status}}");
     wait_until("unhealthy", || (status() == "unhealthy").then_some(()));
     assert!(daemon.boxship(&["ps"]).ok().contains("(unhealthy)"));
-    daemon.boxship(&["exec", "h", "touch", "/ok"]).ok();
+    daemon.boxship(&["exec", "h1", "touch", "/ok"]).ok();
     wait_until("healthy", || (status() == "healthy").then_some(()));
-    assert!(field(&daemon, "h", "{{len .State.Health.Log}}").parse::<u32>().unwrap() <= 5);
+    assert!(field(&daemon, "h1", "{{len .State.Health.Log}}").parse::<u32>().unwrap() <= 5);
     daemon.finish();
 }
 
 #[test]
 fn execs_run_as_asked() {
     let daemon = daemon();
-    run_detached(&daemon, "e", "sleep 1000");
+    run_detached(&daemon, "e1", "sleep 1000");
     let exec = |args: &[&str]| daemon.boxship(&[&["exec"], args].concat());
     assert_eq!(
         exec(&[
@@ -366,15 +366,15 @@ fn execs_run_as_asked() {
         .ok(),
         "1000\n100\n/tmp\nb"
     );
-    assert_eq!(daemon.boxship_with(&["exec", "-i", "e", "cat"], b"through").ok(), "through");
-    assert_eq!(exec(&["e", "sh", "-c", "echo out; echo err >&2; exit 4"]).code, 4);
-    assert_eq!(exec(&["e", "nosuch"]).code, 127);
-    assert_eq!(exec(&["e", "/etc/passwd"]).code, 126);
-    assert_eq!(exec(&["-d", "e", "touch", "/detached"]).ok(), "");
-    wait_until("the detached exec", || (exec(&["e", "ls", "/detached"]).code == 0).then_some(()));
+    assert_eq!(daemon.boxship_with(&["exec", "-i", "e1", "cat"], b"through").ok(), "through");
+    assert_eq!(exec(&["e1", "sh", "-c", "echo out; echo err >&2; exit 4"]).code, 4);
+    assert_eq!(exec(&["e1", "nosuch"]).code, 127);
+    assert_eq!(exec(&["e1", "/etc/passwd"]).code, 126);
+    assert_eq!(exec(&["-d", "e1", "touch", "/detached"]).ok(), "");
+    wait_until("the detached exec", || (exec(&["e1", "ls", "/detached"]).code == 0).then_some(()));
     let id = daemon
         .api()
-        .post_json("/containers/e/exec", &json!({"Cmd": ["sleep", "1000"]}))
+        .post_json("/containers/e1/exec", &json!({"Cmd": ["sleep", "1000"]}))
         .unwrap()
         .json()["Id"]
         .as_str()
@@ -390,7 +390,7 @@ fn execs_run_as_asked() {
     );
     let inspect = || daemon.api().get(&format!("/exec/{id}/json")).unwrap().json();
     wait_until("the exec runs", || (inspect()["Running"] == true).then_some(()));
-    daemon.boxship(&["stop", "-t", "0", "e"]).ok();
+    daemon.boxship(&["stop", "-t", "0", "e1"]).ok();
     wait_until("the exec ended with its container", || {
         (inspect()["Running"] == false).then_some(())
     });
@@ -497,7 +497,7 @@ fn init_reaps_what_the_program_leaves() {
             "-d",
             "--init",
             "--name",
-            "i",
+            "i1",
             "busybox",
             "sh",
             "-c",
@@ -505,13 +505,13 @@ fn init_reaps_what_the_program_leaves() {
         ])
         .ok();
     wait_until("no zombies", || {
-        let states = daemon.boxship(&["exec", "i", "sh", "-c", "cat /proc/[0-9]*/stat"]).ok();
+        let states = daemon.boxship(&["exec", "i1", "sh", "-c", "cat /proc/[0-9]*/stat"]).ok();
         (!states.contains(") Z ") && !states.contains("sleep) S 1 1 1 0 -1 4194560")).then_some(())
     });
-    assert_ne!(daemon.boxship(&["exec", "i", "cat", "/proc/1/comm"]).ok(), "sleep");
+    assert_ne!(daemon.boxship(&["exec", "i1", "cat", "/proc/1/comm"]).ok(), "sleep");
     assert_eq!(daemon.boxship(&["run", "--rm", "--init", "busybox", "sh", "-c", "exit 6"]).code, 6);
-    daemon.boxship(&["stop", "-t", "5", "i"]).ok();
-    assert_eq!(field(&daemon, "i", "{{.State.ExitCode}}"), "143");
+    daemon.boxship(&["stop", "-t", "5", "i1"]).ok();
+    assert_eq!(field(&daemon, "i1", "{{.State.ExitCode}}"), "143");
     daemon.finish();
 }
 

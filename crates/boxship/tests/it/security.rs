@@ -481,9 +481,9 @@ fn r20_no_abstract_sockets_are_offered() {
 #[test]
 fn r21_attaching_and_vanishing_leaks_nothing() {
     let daemon = daemon();
-    daemon.boxship(&["run", "-dit", "--name", "t", "busybox", "cat"]).ok();
+    daemon.boxship(&["run", "-dit", "--name", "t1", "busybox", "cat"]).ok();
     let resize = |height: &str| {
-        daemon.api().post(&format!("/containers/t/resize?h={height}&w=80")).unwrap().status
+        daemon.api().post(&format!("/containers/t1/resize?h={height}&w=80")).unwrap().status
     };
     for odd in ["-1", "65536", "x", "99999999999999999999"] {
         assert_eq!(resize(odd), 400, "{odd}");
@@ -493,7 +493,7 @@ fn r21_attaching_and_vanishing_leaks_nothing() {
     let count = || descriptors(daemon.pid()) + descriptors(daemon.supervisor_pid().unwrap());
     let attach = || {
         let mut stream = daemon.api();
-        stream.send(b"POST /containers/t/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
+        stream.send(b"POST /containers/t1/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
         assert_eq!(stream.response_head().unwrap().status, 101);
     };
     attach();
@@ -930,10 +930,10 @@ fn a07_idle_and_slow_connections_hurt_nobody() {
 #[test]
 fn a08_hijacked_connections_end_in_any_order() {
     let daemon = daemon();
-    daemon.boxship(&["run", "-di", "--name", "c", "busybox", "cat"]).ok();
+    daemon.boxship(&["run", "-di", "--name", "c1", "busybox", "cat"]).ok();
     let attach = || {
         let mut stream = daemon.api();
-        stream.send(b"POST /containers/c/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
+        stream.send(b"POST /containers/c1/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n").unwrap();
         assert_eq!(stream.response_head().unwrap().status, 101);
         stream
     };
@@ -947,9 +947,9 @@ fn a08_hijacked_connections_end_in_any_order() {
     last.stream().get_mut().write_all(b"still here\n").unwrap();
     drop(last);
     wait_until("the container's answer", || {
-        daemon.boxship(&["logs", "c"]).stdout.contains("still here").then_some(())
+        daemon.boxship(&["logs", "c1"]).stdout.contains("still here").then_some(())
     });
-    assert_eq!(field(&daemon, "c", "{{.State.Running}}"), "true");
+    assert_eq!(field(&daemon, "c1", "{{.State.Running}}"), "true");
     daemon.finish();
 }
 
@@ -1088,8 +1088,8 @@ fn x01_overlay_tricks_are_off() {
 #[test]
 fn x02_side_channels_are_masked() {
     let daemon = daemon();
-    daemon.boxship(&["create", "--name", "c", "busybox", "true"]).ok();
-    let masked = field(&daemon, "c", "{{json .HostConfig.MaskedPaths}}");
+    daemon.boxship(&["create", "--name", "c1", "busybox", "true"]).ok();
+    let masked = field(&daemon, "c1", "{{json .HostConfig.MaskedPaths}}");
     for path in [
         "/proc/interrupts",
         "/proc/timer_list",

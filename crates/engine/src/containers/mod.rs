@@ -254,6 +254,9 @@ impl Containers {
         if let Err(error) = self.shared.persist.flush(&self.shared.store).await {
             tracing::error!(%error, "write the states of containers");
         }
+        if let Some(supervisor) = self.shared.supervisor.get() {
+            supervisor.dismiss().await;
+        }
     }
 
     async fn stop_for_shutdown(&self, container: &Container, patience: i64) {

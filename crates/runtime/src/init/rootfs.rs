@@ -64,9 +64,21 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
+    /// One `lowerdir+` a layer (kernel 6.8), else all in one option, which has to fit a page.
+    /// Kernels before 6.5 take any option and refuse the mount.
     fn mount(&self) -> Result<OwnedFd, Errno> {
+        match self.mount_with(Self::add_each) {
+            Err(Errno::INVAL) => self.mount_with(Self::add_joined),
+            mounted => mounted,
+        }
+    }
+
+    fn mount_with(
+        &self,
+        add_lower: fn(&Self, &Context) -> Result<(), Errno>,
+    ) -> Result<OwnedFd, Errno> {
         let overlay = Context::open("overlay", "overlay")?;
-        self.set_lower(&overlay)?;
+        add_lower(self, &overlay)?;
         overlay.set_path("upperdir", self.upper)?;
         overlay.set_path("workdir", self.work)?;
         // Files of an image that were crafted for these features must stay plain files, whatever
@@ -84,17 +96,12 @@ impl Layers<'_> {
         overlay.mount(MountAttrFlags::empty())
     }
 
-    /// One `lowerdir+` a layer (kernel 6.8), else all in one option, which has to fit a page.
-    fn set_lower(&self, overlay: &Context) -> Result<(), Errno> {
-        for (index, layer) in self.lower.iter().enumerate() {
-            match overlay.set_path("lowerdir+", layer) {
-                Err(Errno::INVAL) if index == 0 => {
-                    return overlay.set_path("lowerdir", &joined(self.lower));
-                }
-                other => other?,
-            }
-        }
-        Ok(())
+    fn add_each(&self, overlay: &Context) -> Result<(), Errno> {
+        self.lower.iter().try_for_each(|layer| overlay.set_path("lowerdir+", layer))
+    }
+
+    fn add_joined(&self, overlay: &Context) -> Result<(), Errno> {
+        overlay.set_path("lowerdir", &joined(self.lower))
     }
 }
 

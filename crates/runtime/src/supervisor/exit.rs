@@ -41,11 +41,22 @@ impl Supervisor {
             Phase::Ended => return,
             // Its exit is looked at when the program that started it has come to its end.
             Phase::Oci(_) => return self.poller.forget(pidfd),
+            // A short program can be over before the helper that made it has closed the reports;
+            // their end says whether it was executed, and looks here again.
+            Phase::Starting(starting) if starting.failure.is_none() => {
+                return self.poller.forget(pidfd);
+            }
             Phase::Starting(_) | Phase::Running => {}
         }
         if !is_child {
             return self.ask_exit(key, 0);
         }
+        self.reap(key);
+    }
+
+    /// Fetches the exit of a child of ours, if it has ended.
+    pub(super) fn reap(&mut self, key: u32) {
+        let Some(Run { pidfd: Some(pidfd), .. }) = self.runs.get(&key) else { return };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd)), options) {
             Ok(Some(status)) => self.reaped(key, code(&status)),

@@ -30,6 +30,8 @@ pub(crate) const READY: &str = "ready\n";
 
 /// `None` in a process that only had to start the real one.
 pub(super) fn launch(config: &Config) -> io::Result<Option<Supervisor>> {
+    // First of all: it executes this program once more, with the descriptors of a handover.
+    crate::init::protect_own_binary().map_err(io::Error::other)?;
     let handover = handover::receive()?;
     let detach = handover.is_none() && std::env::var_os(DETACH_VARIABLE).is_some();
     if handover.is_none() {

@@ -331,12 +331,15 @@ impl Supervisor {
                 let reply = started(run, pidfd);
                 run.phase = Phase::Running;
                 self.clients.reply(client, sequence, reply, &mut self.poller);
+                // It may have been over before we knew that it had begun.
+                self.reap(key);
             }
             // It is answered when the process is reaped and what it had is removed.
             (Some(_), Some(pidfd)) => {
                 if let Err(errno) = pidfd_send_signal(pidfd, Signal::KILL) {
                     super::note(format_args!("kill {}: {errno}", run.saved.id));
                 }
+                self.reap(key);
             }
             (Some(_), None) => self.fail_start(key),
             (None, None) => {}

@@ -57,11 +57,6 @@ class Engine:
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(20)
-        try:
-            with open(os.path.join(self.root, "r", "supervisor.pid")) as file:
-                os.kill(int(file.read()), signal.SIGTERM)
-        except (OSError, ValueError):
-            pass
         shutil.rmtree(self.root, ignore_errors=True)
         return code
 

@@ -312,6 +312,20 @@ impl Images {
         Ok(id)
     }
 
+    /// `docker commit`. Returns the image's id.
+    pub(crate) async fn commit(
+        &self,
+        container: &str,
+        options: image::CommitOptions,
+    ) -> Result<String> {
+        let container = container.to_owned();
+        let name = options.reference.as_ref().map(spec::Reference::familiar);
+        let id = self.blocking(move |images| images.commit(&container, &options)).await?;
+        let id = id.to_string();
+        self.emit("create", &id, name.as_deref().unwrap_or(&id));
+        Ok(id)
+    }
+
     /// Fails as `save` would, before a byte of the answer is sent.
     pub async fn check_save(&self, names: &[String]) -> Result<()> {
         let names = names.to_vec();

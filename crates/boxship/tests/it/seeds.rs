@@ -550,8 +550,10 @@ fn s24_supervisord_runs_several_programs() {
     let first = wait_until("both programs", || pid("1000").filter(|_| pid("2000").is_some()));
     daemon.boxship(&["exec", "super", "kill", "-9", &first]).ok();
     wait_until("a restart by supervisord", || pid("1000").filter(|now| *now != first));
-    let logs = daemon.boxship(&["logs", "super"]).ok();
-    assert!(logs.matches("one starts").count() >= 2 && logs.contains("two starts"), "{logs}");
+    wait_until("both starts in the log", || {
+        let logs = daemon.boxship(&["logs", "super"]).ok();
+        (logs.matches("one starts").count() >= 2 && logs.contains("two starts")).then_some(())
+    });
     assert_eq!(
         daemon.boxship(&["exec", "super", "sh", "-c", "ps -eo stat | grep -c ^Z; true"]).ok(),
         "0"

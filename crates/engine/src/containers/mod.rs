@@ -5,6 +5,7 @@
 //! that everyone else holds. A life: [`create`] → [`start`] → [`exit`] → [`remove`].
 
 mod attach;
+mod commit;
 mod create;
 pub mod detach;
 mod exec;
@@ -45,6 +46,7 @@ use spec::Id;
 use storage::Storage;
 use tokio::sync::{mpsc, oneshot};
 
+pub use commit::CommitRequest;
 pub(crate) use create::RunImage;
 pub use detach::{DetachKeys, Typed};
 pub use options::{

@@ -219,7 +219,10 @@ impl Task {
             || exit.generation > progress.generation;
         if ours {
             self.state.progress.generation = exit.generation;
-            let code = exit.code.map_or(super::exit::UNKNOWN, i64::from);
+            // Who was no parent of it may not know; we may have inherited it.
+            let code = exit.code.map(i64::from);
+            let code = code.or_else(|| super::exit::reap(self.process.as_ref()?.get_ref()));
+            let code = code.unwrap_or(super::exit::UNKNOWN);
             Box::pin(self.exited(code, exit.oom_killed, exit.at_nanos)).await;
         }
     }

@@ -1,11 +1,11 @@
 //! Containers: everything that answers at once, and waiting.
 
 use api_types::container::WaitResponse;
-use engine::containers::{ListOptions, RemoveOptions, StopOptions, WaitCondition};
+use engine::containers::{CommitRequest, ListOptions, RemoveOptions, StopOptions, WaitCondition};
 use futures_util::FutureExt;
 use hyper::{Response, StatusCode};
 
-use super::legacy;
+use super::{images, legacy};
 use crate::answer::{self, ApiError, Body};
 use crate::json;
 use crate::request::Request;
@@ -41,6 +41,33 @@ pub(super) async fn create(mut request: Request) -> Result {
     let platform = platform.map(str::to_owned);
     let created = request.engine().containers.create(name, create, platform).await?;
     Ok(answer::json_with(StatusCode::CREATED, &created))
+}
+
+/// The root file system as a tar.
+pub(super) async fn export(request: Request) -> Result {
+    let containers = request.engine().containers.clone();
+    let name = request.name().to_owned();
+    containers.check_export(&name)?;
+    Ok(images::archive(move |output| async move { containers.export(&name, output).await }))
+}
+
+pub(super) async fn commit(mut request: Request) -> Result {
+    let config = request.json_or_default().await?;
+    let query = &request.query;
+    let text = |name: &str| query.get(name).unwrap_or_default().to_owned();
+    let commit = CommitRequest {
+        container: text("container"),
+        repository: text("repo"),
+        tag: text("tag"),
+        comment: text("comment"),
+        author: text("author"),
+        // Clients from before 1.13 did not know that they could ask for it.
+        pause: query.flag("pause") || query.get("pause").is_none(),
+        changes: query.all("changes").map(str::to_owned).collect(),
+        config,
+    };
+    let made = request.engine().containers.commit(commit).await?;
+    Ok(answer::json_with(StatusCode::CREATED, &made))
 }
 
 pub(super) async fn inspect(request: Request) -> Result {

@@ -183,15 +183,23 @@ async fn send_archive(request: &Request, names: Vec<String>) -> Result {
     refuse(request, &["platform"])?;
     let images = request.engine().images.clone();
     images.check_save(&names).await?;
+    Ok(archive(move |output| async move { images.save(names, output).await }))
+}
+
+/// Answers with the tar that `write` makes on a blocking thread.
+pub(super) fn archive<F>(write: impl FnOnce(Box<dyn io::Write + Send>) -> F) -> Response<Body>
+where
+    F: Future<Output = engine::Result<()>> + Send + 'static,
+{
     let (output, chunks) = upload::download();
     let failure = output.failure();
+    let written = write(Box::new(BufWriter::with_capacity(SAVE_BUFFER, output)));
     // Ends when the archive does, or with the first write after the client left.
     tokio::spawn(async move {
-        let output = Box::new(BufWriter::with_capacity(SAVE_BUFFER, output));
-        if let Err(error) = images.save(names, output).await {
-            tracing::debug!(%error, "an image archive was not sent to its end");
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "an archive was not sent to its end");
             drop(failure.send(Err(io::Error::other(error))).await);
         }
     });
-    Ok(answer::stream(answer::TAR, chunks))
+    answer::stream(answer::TAR, chunks)
 }

@@ -179,11 +179,20 @@ fn open(config: &EngineConfig) -> Result<Opened> {
     Ok(Opened { store, storage, images, networks, id })
 }
 
-/// Containers' users must pass through to their volumes, but not look around.
+/// Containers' users must pass through to their volumes, but not look around; neither in a
+/// directory that somebody else made.
 fn make_private(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
-    made.map_err(Error::io(format!("create {}", path.display())))
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    const MODE: u32 = 0o711;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(MODE).create(path);
+    made.and_then(|()| {
+        let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
+        let narrowed = std::fs::Permissions::from_mode(mode & MODE);
+        // A sticky directory is everybody's, like /tmp: not ours to close.
+        let keep = mode & !MODE == 0 || mode & 0o1000 != 0;
+        if keep { Ok(()) } else { std::fs::set_permissions(path, narrowed) }
+    })
+    .map_err(Error::io(format!("create {}", path.display())))
 }
 
 /// A name for this engine that stays, in Docker's form of a UUID.

@@ -138,7 +138,6 @@ fn impossible_configurations_are_refused_at_create() {
     );
     refused(&host(json!({"NanoCpus": -1})), 400, "");
     refused(&host(json!({"ShmSize": -1})), 400, "SHM size can not be less than 0");
-    refused(&host(json!({"BlkioWeight": 5})), 400, "Range of blkio weight is from 10 to 1000");
     refused(&host(json!({"RestartPolicy": {"Name": "sometimes"}})), 400, "restart policy");
     refused(
         &host(json!({"RestartPolicy": {"Name": "always"}, "AutoRemove": true})),

@@ -96,12 +96,10 @@ impl Supervisor {
     }
 
     /// Reaps children that are in no book: orphans of containers in the host's pid namespace, and
-    /// helpers. Not while a start waits to hear its process's pid, which may be the one.
+    /// helpers. Not while a start is under way: the pid may be that of a process whose pid or
+    /// whose exec is still to be reported.
     pub(super) fn reap_strays(&mut self) {
-        let awaited = |run: &Run| {
-            matches!(run.phase, Phase::Oci(_)) || (run.is_starting() && run.pidfd.is_none())
-        };
-        if self.runs.values().any(awaited) {
+        if self.runs.values().any(Run::is_starting) {
             return;
         }
         while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {

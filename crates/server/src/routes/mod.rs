@@ -9,6 +9,7 @@ mod legacy;
 mod networks;
 mod sessions;
 mod system;
+mod volumes;
 
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
@@ -230,7 +231,8 @@ static ROUTES: &[Route] = &[
     refused("GET", "/volumes", "listing volumes"),
     refused("POST", "/volumes/create", "creating a volume"),
     refused("POST", "/volumes/prune", "removing unused volumes"),
-    refused("GET", "/volumes/{name}", "inspecting a volume"),
+    works!("GET", "/volumes/{name}", volumes::inspect)
+        .partly("finds none: named volumes are not there yet"),
     refused("PUT", "/volumes/{name}", "updating a cluster volume"),
     refused("DELETE", "/volumes/{name}", "removing a volume"),
     // Plugins.

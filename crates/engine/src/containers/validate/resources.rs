@@ -18,10 +18,8 @@ pub(in crate::containers) fn check(
     memory_warnings(resources, sysinfo, warnings);
     processors(resources, sysinfo)?;
     cpusets(resources, sysinfo)?;
-    if sysinfo.blkio_weight
-        && resources.blkio_weight != 0
-        && !(10..=1000).contains(&resources.blkio_weight)
-    {
+    // Also where the kernel lacks it and only a warning would follow.
+    if resources.blkio_weight != 0 && !(10..=1000).contains(&resources.blkio_weight) {
         return Err(ValidationError::BlkioWeight);
     }
     for ulimit in resources.ulimits.iter().flatten() {

@@ -113,8 +113,9 @@ fn processors_are_checked_in_dockers_words() {
         "Requested memory nodes are not available - requested 7, available: 0",
     );
     check_host(r#"{"CpusetCpus":"0,1","CpusetMems":"0"}"#, "");
+    check_host(r#"{"BlkioWeight":5}"#, "Range of blkio weight is from 10 to 1000");
     check_host(
-        r#"{"BlkioWeight":5}"#,
+        r#"{"BlkioWeight":500}"#,
         "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight \
          discarded.",
     );

@@ -100,7 +100,7 @@ impl Events {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut past = VecDeque::new();
         if since.is_some() || until.is_some() {
-            let (from, to) = (since.map_or(i64::MIN, nanos), until.map_or(i64::MAX, nanos));
+            let (from, to) = (since.map_or(i64::MIN, nanos), until.map_or(i64::MAX, end_nanos));
             let wanted = |event: &&Arc<Event>| {
                 (from..=to).contains(&event.time_nano) && matches(&filters, event)
             };
@@ -146,6 +146,12 @@ fn nanos(time: SystemTime) -> i64 {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
         Err(_before) => i64::MIN,
     }
+}
+
+/// Clients say "until now" in whole seconds and mean what happened until now.
+fn end_nanos(until: SystemTime) -> i64 {
+    let end = nanos(until);
+    if end % 1_000_000_000 == 0 { end.saturating_add(999_999_999) } else { end }
 }
 
 fn matches(filters: &Filters, event: &Event) -> bool {

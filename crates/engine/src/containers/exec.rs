@@ -26,6 +26,8 @@ use crate::supervisor::SupervisorError;
 /// How long the exit code of a finished exec is kept, and of how many.
 const KEEP: Duration = Duration::from_secs(300);
 const KEEP_MOST: usize = 512;
+/// How long inspect waits for an exec that is ending.
+const SETTLE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Execs(Mutex<HashMap<Id, Arc<Exec>>>);
@@ -142,6 +144,15 @@ impl Exec {
         })
     }
 
+    /// Clients ask for the exit code as soon as the output has ended, which is a moment before the
+    /// process is reaped: they are answered when its end is known.
+    async fn settle(&self) {
+        let State::Running { pid } = *self.state.borrow() else { return };
+        if is_ending(pid) && tokio::time::timeout(SETTLE, self.wait()).await.is_err() {
+            tracing::debug!(exec = %self.id, pid, "an exec does not come to its end");
+        }
+    }
+
     /// Waits for the end.
     pub(super) async fn wait(&self) -> i64 {
         let mut state = self.state.subscribe();
@@ -188,6 +199,7 @@ impl Containers {
 
     pub async fn exec_inspect(&self, id: &str) -> Result<exec::Inspect> {
         let exec = self.shared.execs.find(id)?;
+        exec.settle().await;
         let (running, exit_code, pid) = match *exec.state.borrow() {
             State::Created | State::Starting => (false, None, 0),
             State::Running { pid } => (true, None, pid),
@@ -224,6 +236,18 @@ impl Containers {
         let resize = Request::Resize { id: exec.id.clone(), columns: width, rows: height };
         Ok(self.shared.supervisor().order(resize).await?)
     }
+}
+
+/// Whether a process is past its last instruction, or gone. The kernel sets `PF_EXITING` before it
+/// closes the descriptors.
+fn is_ending(pid: u32) -> bool {
+    const PF_EXITING: u64 = 4;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let after = stat.rfind(')').and_then(|at| stat.get(at + 1..)).unwrap_or_default();
+    let mut fields = after.split_whitespace();
+    let zombie = matches!(fields.next(), Some("Z" | "X"));
+    let flags: u64 = fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or_default();
+    zombie || flags & PF_EXITING != 0
 }
 
 /// Writes down what is to be run; nothing runs yet.
@@ -394,4 +418,15 @@ fn process(
             .clone()
             .filter(|name| !matches!(name.as_str(), "" | "unconfined")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_lives_is_not_ending() {
+        assert!(!is_ending(std::process::id()));
+        assert!(is_ending(u32::MAX));
+    }
 }

@@ -115,8 +115,11 @@ impl Supervisor {
             .map_err(failed(|| "open the log".to_owned()))?;
         let pending = init::spawn_container(spec, &self.joins(spec)?, cgroup, stdio)?;
         if !spec.network.interfaces.is_empty() && spec.namespaces.net == Namespace::Private {
-            // The child mounts meanwhile.
-            plug(spec, pending.network_namespace()?.as_fd())?;
+            // The child mounts meanwhile; if that failed, it may be gone with its namespace.
+            pending
+                .network_namespace()
+                .and_then(|netns| plug(spec, netns.as_fd()))
+                .map_err(|failure| told(&pending).unwrap_or(failure))?;
         }
         if let Some(pid) = pending.pid {
             saved.pid = pid;
@@ -124,7 +127,7 @@ impl Supervisor {
         }
         saved.started_at_nanos = super::now_nanos();
         saved.write(&directory).map_err(failed(|| "write state.json".to_owned()))?;
-        pending.release()?;
+        pending.release().map_err(|failure| told(&pending).unwrap_or(failure))?;
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
         let cgroup = Rc::clone(cgroup);
         self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked.attach);
@@ -395,6 +398,16 @@ impl Supervisor {
             gone
         })
     }
+}
+
+/// Why a new process gave up, if it has said so: the cause of what failed on our side.
+fn told(pending: &init::Pending) -> Option<Failure> {
+    while let Ok(Some((ReportOrEnd::Report(report), _))) = pending.report() {
+        if let Report::Failed(failure) = report {
+            return Some(failure);
+        }
+    }
+    None
 }
 
 /// Connects a new network namespace.

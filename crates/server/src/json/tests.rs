@@ -1,3 +1,5 @@
+//! Bodies as Go reads them.
+
 use api_types::exec;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Reading logs: order, tails, rotation, both formats.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Mounts as users write them, and what they become.
+
 use super::*;
 
 fn bind(spec: &str) -> String {

@@ -1,3 +1,5 @@
+//! What create refuses, in Docker's words, and what it warns of.
+
 use api_types::host_config::{DeviceRequest, LogConfig, PortBinding};
 
 use super::*;

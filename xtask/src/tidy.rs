@@ -72,7 +72,9 @@ fn sources(directory: &Path, name: &str, problems: &mut Vec<String>) -> Result<(
         if !text.starts_with("//!") && !text.starts_with("#!") {
             problems.push(format!("{shown}: no `//!` head that says what it owns"));
         }
-        if !["sys", "xtask"].contains(&name) && text.lines().any(|line| line.contains("allow(unsafe_code")) {
+        if !["sys", "xtask"].contains(&name)
+            && text.lines().any(|line| line.contains("allow(unsafe_code"))
+        {
             problems.push(format!("{shown}: unsafe belongs in sys"));
         }
         for word in ["#[ignore", "todo!(", "unimplemented!("] {

@@ -37,7 +37,12 @@ impl RootDir {
 
     /// Opens `path` strictly below this directory: no symbolic link anywhere, no `..` above it.
     /// For trees whose shape is known, where a link would mean that something went wrong.
-    pub fn open_strict(&self, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    pub fn open_strict(
+        &self,
+        path: impl AsRef<Path>,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         retry(|| {
             let path = path.as_ref();

@@ -547,7 +547,12 @@ fn s24_supervisord_runs_several_programs() {
             daemon.boxship(&["exec", "super", "pgrep", "-f", &format!("^sleep {seconds}")]);
         (output.code == 0).then(|| output.stdout.trim().to_owned())
     };
-    let first = wait_until("both programs", || pid("1000").filter(|_| pid("2000").is_some()));
+    // Supervisord counts a program as running after a second, and starts it again only then.
+    wait_until("both programs", || {
+        let logs = daemon.boxship(&["logs", "super"]).ok();
+        (logs.matches("entered RUNNING state").count() == 2).then_some(())
+    });
+    let first = pid("1000").expect("it runs");
     daemon.boxship(&["exec", "super", "kill", "-9", &first]).ok();
     wait_until("a restart by supervisord", || pid("1000").filter(|now| *now != first));
     wait_until("both starts in the log", || {

@@ -66,7 +66,7 @@ pub enum Request {
     },
     Update {
         id: Id,
-        resources: Resources,
+        resources: Box<Resources>,
     },
     Resize {
         id: Id,

@@ -3,6 +3,8 @@
 //! `seeds` holds the acceptance checks of the two articles Boxship started from, by id;
 //! `security` the cases of the security list, by id; the rest is by subject.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the message")]
+
 mod bad_input;
 mod docker_cli;
 mod lifecycle;

@@ -353,7 +353,7 @@ impl Task {
         }
         if self.state.progress.is_alive() {
             let resources = resources::to_runtime(&host_config.resources)?;
-            self.order(Request::Update { id: id(), resources }).await?;
+            self.order(Request::Update { id: id(), resources: Box::new(resources) }).await?;
         }
         self.redefine(definition).await?;
         self.state.emit(&self.shared.events, "update", []);

@@ -111,7 +111,7 @@ fn signals_pause_and_stats() {
     };
     assert!(pids.contains(&fixture.list()[0].pid));
     let resources = Resources { pids_limit: Some(50), ..Resources::default() };
-    fixture.call(Request::Update { id: id.clone(), resources }).unwrap();
+    fixture.call(Request::Update { id: id.clone(), resources: Box::new(resources) }).unwrap();
     assert_eq!(fixture.call(Request::Stop).unwrap_err(), Failure::Busy);
     fixture.call(Request::Signal { id: id.clone(), signal: libc::SIGTERM }).unwrap();
     assert_eq!(fixture.exit(&id).code, Some(3));

@@ -198,6 +198,7 @@ class Containers(Case):
 
     def test_host_config(self):
         directory = tempfile.mkdtemp(dir=ENGINE.root)
+        os.chmod(directory, 0o755)
         with open(os.path.join(directory, "f"), "w") as file:
             file.write("bound")
         output = self.run_(["sh", "-c", "cat /m/f; id -u; hostname; cat /proc/self/limits | grep 'open files'"],

@@ -124,7 +124,10 @@ pub(crate) async fn serve(
 
 async fn run(takeover: Takeover, mut stream: ClientStream) {
     match stream.write_all(&takeover.head).await {
-        Ok(()) => (takeover.run)(stream).await,
+        Ok(()) => {
+            stream.head_taken().await;
+            (takeover.run)(stream).await;
+        }
         Err(error) => tracing::debug!(%error, "client left before its connection was taken over"),
     }
 }

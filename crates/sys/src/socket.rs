@@ -4,7 +4,7 @@
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
@@ -173,6 +173,18 @@ pub fn read_sealed(memory: impl AsFd, limit: usize) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+/// How much of what was sent has not been taken yet: by the peer's program on a Unix socket, by its
+/// kernel on TCP.
+pub fn untaken(socket: impl AsFd) -> std::io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int, to which the pointer leads.
+    let ret = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if ret != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(u32::try_from(bytes).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use tokio_rustls::server::TlsStream;
 /// How long a client may go on sending after we have said all, before we hang up on it.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Milliseconds a client gets to read the head of an answer before the stream begins.
+const HEAD_PATIENCE: u32 = 50;
+
 #[derive(Debug)]
 pub(crate) enum Transport {
     Unix(UnixStream),
@@ -211,6 +214,27 @@ impl ClientStream {
     /// A watch for the client's complete departure.
     pub fn hangup(&self) -> Hangup {
         self.transport.hangup()
+    }
+
+    /// Waits, within reason, until the client has taken the head of the answer. docker-py reads
+    /// it through a buffer that it then throws away, with all of the stream that came along.
+    /// dockerd takes so long to start a process that it never happens there.
+    pub async fn head_taken(&self) {
+        for _ in 0..HEAD_PATIENCE {
+            let untaken = match &self.transport {
+                Transport::Unix(stream) => sys::socket::untaken(stream),
+                Transport::Tcp(stream) => sys::socket::untaken(stream),
+                Transport::Tls(stream) => sys::socket::untaken(stream.get_ref().0),
+            };
+            if untaken.is_ok_and(|bytes| bytes == 0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if !matches!(self.transport, Transport::Unix(_)) {
+            // On TCP only the peer's kernel is known to have it.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Closes our direction and reads the other to its end: closing a socket that has unread data

@@ -19,6 +19,8 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Milliseconds a client gets to read the head of an answer before the stream begins.
 const HEAD_PATIENCE: u32 = 50;
+/// How often to look before the first of those milliseconds.
+const HEAD_YIELDS: u32 = 50;
 
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -220,7 +222,7 @@ impl ClientStream {
     /// it through a buffer that it then throws away, with all of the stream that came along.
     /// dockerd takes so long to start a process that it never happens there.
     pub async fn head_taken(&self) {
-        for _ in 0..HEAD_PATIENCE {
+        for round in 0..HEAD_PATIENCE + HEAD_YIELDS {
             let untaken = match &self.transport {
                 Transport::Unix(stream) => sys::socket::untaken(stream),
                 Transport::Tcp(stream) => sys::socket::untaken(stream),
@@ -229,7 +231,12 @@ impl ClientStream {
             if untaken.is_ok_and(|bytes| bytes == 0) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            // Most clients wait for it and have it in microseconds.
+            if round < HEAD_YIELDS {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         if !matches!(self.transport, Transport::Unix(_)) {
             // On TCP only the peer's kernel is known to have it.

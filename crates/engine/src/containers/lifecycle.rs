@@ -35,6 +35,10 @@ impl Containers {
             let id = container.id.clone();
             return Err(failed(SignalError::NotRunning { id }).into());
         }
+        // As with dockerd, what was killed has ended when the answer comes.
+        if number == signal::KILL {
+            return kill_and_wait(&container, Intent::Kill).await;
+        }
         send(&container, number, Intent::Kill).await
     }
 

@@ -240,7 +240,7 @@ impl ClientStream {
         }
         if !matches!(self.transport, Transport::Unix(_)) {
             // On TCP only the peer's kernel is known to have it.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

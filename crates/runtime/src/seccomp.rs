@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 use crate::spec::Capabilities;
 pub(crate) use oci::{capability_names, oci_profile};
+pub use profile::CAPABILITIES;
 use profile::{Context, Profile};
 
 const DEFAULT: &str = include_str!("seccomp/default.json");

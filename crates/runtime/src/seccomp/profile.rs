@@ -368,8 +368,8 @@ const fn go_arch() -> &'static str {
     }
 }
 
-/// The kernel's numbering (linux/capability.h).
-pub(super) const CAPABILITIES: [&str; 41] = [
+/// The names without `CAP_`, in the kernel's numbering (linux/capability.h).
+pub const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",

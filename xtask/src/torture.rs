@@ -10,6 +10,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         .args(["test", "--package", "boxship", "--test", "it", "--"])
         .args(["survival::random_kills_under_load_lose_and_leak_nothing", "--exact", "--nocapture"])
         .env("BOXSHIP_TORTURE", kills)
+        .env("BOXSHIP_TEST_LIMIT", "7200")
         .status()
         .map_err(|error| error.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("after {kills} kills: {status}")) }

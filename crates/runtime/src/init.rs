@@ -73,7 +73,7 @@ pub struct Pending {
 pub enum Report {
     /// Carries the pty's master in `SCM_RIGHTS`.
     Console,
-    /// The final process (a child of the supervisor, by `CLONE_PARENT`).
+    /// The final process (a child of the supervisor, by `CLONE_PARENT`): a helper's last report.
     Pid(u32),
     Failed(Failure),
 }

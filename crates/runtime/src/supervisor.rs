@@ -79,6 +79,10 @@ pub fn run(config: &Config) -> io::Result<()> {
 struct Supervisor {
     config: Config,
     poller: Poller,
+    /// Readable when children have ended.
+    child_signals: OwnedFd,
+    /// Children have ended that may be in no book.
+    strays: bool,
     listener: OwnedFd,
     /// Held locked: one supervisor for an exec-root.
     lock: OwnedFd,
@@ -187,13 +191,11 @@ impl Supervisor {
         let mut ready = Vec::new();
         // A cgroup that is to be removed is a timer.
         while !self.stopping || !self.timers.is_empty() {
-            let interrupted = self.poller.wait(&mut ready, self.until_next_timer())?;
+            self.poller.wait(&mut ready, self.until_next_timer())?;
             for (source, events) in ready.drain(..) {
                 self.on_event(source, events);
             }
-            if interrupted {
-                self.reap_strays();
-            }
+            self.reap_strays();
             self.run_timers();
             self.record_exits();
             self.forget_finished();
@@ -211,6 +213,10 @@ impl Supervisor {
                     self.poller.forget(&self.listener);
                     self.later(ACCEPT_PAUSE, Timer::Listen);
                 }
+            }
+            Source::Children => {
+                sys::descriptors::forget_signals(&self.child_signals);
+                self.strays = true;
             }
             Source::Client(key) => self.on_client(key, events),
             Source::Run(key, Part::Process) => self.on_process(key),

@@ -85,6 +85,45 @@ pub fn survive_signals(signals: &[i32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Blocks SIGCHLD, which [`child_signals`] then makes readable. Programs that are executed have to
+/// be given their mask back.
+pub fn hold_child_signals() -> io::Result<()> {
+    // SAFETY: the set is filled before it is read, and the old mask is not asked for.
+    let done = unsafe {
+        let set = child_signal();
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A non-blocking descriptor that is readable when children have ended since the last
+/// [`forget_signals`].
+pub fn child_signals() -> io::Result<OwnedFd> {
+    let set = child_signal();
+    // SAFETY: the kernel reads the set and makes a descriptor.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn child_signal() -> libc::sigset_t {
+    // SAFETY: all-zero is a valid empty set, to which a valid signal is added.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        set
+    }
+}
+
+/// Takes out what a descriptor of signals has to tell.
+pub fn forget_signals(signals: &OwnedFd) {
+    let mut described = [0u8; 4 * size_of::<libc::signalfd_siginfo>()];
+    while rustix::io::read(signals, &mut described).is_ok_and(|length| length > 0) {}
+}
+
 /// Whether a descriptor can be read: for a pidfd, whether the process has ended (it may still wait
 /// to be reaped).
 pub fn is_readable(fd: &OwnedFd) -> bool {

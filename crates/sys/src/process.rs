@@ -5,7 +5,7 @@
 //! included) may then run in the child, as its copy of the heap has no lock held by a thread that
 //! is gone.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -100,65 +100,15 @@ pub fn exec(image: &Image) -> Errno {
     prepared.exec()
 }
 
-/// How [`exec_sibling`] sets up the session of the process it makes.
-#[derive(Debug, Default)]
-pub struct Session<'a> {
-    /// Becomes the controlling terminal.
-    pub terminal: Option<BorrowedFd<'a>>,
-}
-
-/// The pid of a new process, and why it did not execute its program, if so.
-#[derive(Debug)]
-pub struct Sibling {
-    pub pid: u32,
-    pub failure: Option<Errno>,
-}
-
-/// Starts `image` in a new process that is a child of the caller's *parent* and lives in the pid
-/// namespace that the caller has chosen with `setns`. The caller sleeps until the exec has
-/// happened. A process whose exec failed exits with 255.
-pub fn exec_sibling(image: &Image, session: &Session<'_>) -> Result<Sibling> {
-    const STACK: usize = 64 << 10;
-    let prepared = Prepared::new(image);
-    let mut task = SiblingTask {
-        prepared: &prepared,
-        terminal: session.terminal.map(|fd| fd.as_raw_fd()),
-        failure: 0,
-    };
-    // 16-byte aligned, as the ABI wants the stack's top.
-    let mut stack = vec![0u128; STACK / size_of::<u128>()];
-    let top = stack.as_mut_ptr_range().end;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
-    // SAFETY: CLONE_VFORK keeps this thread, and with it `task`, `prepared` and `stack`, asleep
-    // and alive until the child has executed or exited. The child runs `run_sibling` only, which
-    // makes system calls and does not allocate, unwind or return here.
-    let pid = unsafe { libc::clone(run_sibling, top.cast(), flags, (&raw mut task).cast()) };
-    if pid < 0 {
-        return Err(last_errno());
-    }
-    let failure = (task.failure != 0).then(|| Errno::from_raw_os_error(task.failure));
-    Ok(Sibling { pid: pid as u32, failure })
-}
-
-struct SiblingTask<'a> {
-    prepared: &'a Prepared<'a>,
-    terminal: Option<RawFd>,
-    failure: c_int,
-}
-
-extern "C" fn run_sibling(task: *mut c_void) -> c_int {
-    // SAFETY: `exec_sibling` passes a live `SiblingTask` and sleeps until we are gone.
-    let task = unsafe { &mut *task.cast::<SiblingTask<'_>>() };
-    // SAFETY: plain system calls without pointers; a session leader's terminal is set by number.
-    unsafe {
-        libc::setsid();
-        if let Some(terminal) = task.terminal {
-            libc::ioctl(terminal, libc::TIOCSCTTY, 0);
-        }
-    }
-    task.failure = task.prepared.exec().raw_os_error();
-    // SAFETY: ends the process at once, without running anything of the memory's owner.
-    unsafe { libc::_exit(255) }
+/// Copies the calling process, which must have one thread, into a child of its *parent* that
+/// lives in the pid namespace chosen with `setns`. The copy sees `None` and must end in an exec or
+/// in [`exit_now`].
+pub fn fork_sibling() -> Result<Option<u32>> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has its own copy of all memory and continues on the same
+    // stack, as after fork(2); the other arguments are unused without their flags.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    Ok((pid > 0).then_some(pid as u32))
 }
 
 /// An [`Image`] with the null-terminated pointer arrays that `execve` reads.

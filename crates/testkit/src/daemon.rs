@@ -29,6 +29,7 @@ pub struct Daemon {
     options: Options,
     child: Option<Child>,
     finished: bool,
+    _watchdog: crate::watchdog::Watchdog,
 }
 
 impl Daemon {
@@ -46,6 +47,7 @@ impl Daemon {
             std::fs::write(root.path().join("daemon.json"), config).expect("daemon.json");
         }
         let without_images = options.without_images;
+        let watchdog = crate::watchdog::Watchdog::start(root.path(), &cgroup_parent);
         let mut daemon = Self {
             binary: binary.into(),
             root,
@@ -53,6 +55,7 @@ impl Daemon {
             options,
             child: None,
             finished: false,
+            _watchdog: watchdog,
         };
         daemon.launch();
         if !without_images {

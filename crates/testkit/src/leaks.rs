@@ -56,10 +56,7 @@ pub fn now(root: &Path, cgroup_parent: &str) -> Vec<String> {
 /// Ends and removes what was found, so that one failed test does not fail the next.
 pub fn clean(root: &Path, cgroup_parent: &str) {
     for pid in processes().filter(|pid| mentions(pid, root, cgroup_parent)) {
-        let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
-        }
+        kill(&pid);
     }
     for group in cgroups(cgroup_parent) {
         for child in fs::read_dir(&group).into_iter().flatten().flatten() {
@@ -69,7 +66,14 @@ pub fn clean(root: &Path, cgroup_parent: &str) {
     }
 }
 
-fn processes() -> impl Iterator<Item = String> {
+pub(crate) fn kill(pid: &str) {
+    if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
+        // It may be gone already.
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+}
+
+pub(crate) fn processes() -> impl Iterator<Item = String> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -79,7 +83,7 @@ fn processes() -> impl Iterator<Item = String> {
 }
 
 /// True for processes that run in the daemon's cgroups or were started with its directories.
-fn mentions(pid: &str, root: &Path, cgroup_parent: &str) -> bool {
+pub(crate) fn mentions(pid: &str, root: &Path, cgroup_parent: &str) -> bool {
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command);

@@ -11,6 +11,7 @@ pub mod http;
 pub mod image;
 pub mod leaks;
 pub mod run;
+mod watchdog;
 
 pub use daemon::{Daemon, Options};
 pub use http::{Response, Socket};

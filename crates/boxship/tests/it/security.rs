@@ -117,52 +117,73 @@ fn r02_no_descriptor_of_the_host_leaks() {
 #[test]
 fn r04_a_joining_process_cannot_be_caught() {
     let daemon = daemon();
-    let spy = compile(
+    // Stops every process it gets hold of, looks at what that one has open, and lets it go.
+    run_spy(
         &daemon,
-        "spy",
         r#"
-        #include <dirent.h>
-        #include <stdio.h>
-        #include <stdlib.h>
-        #include <string.h>
-        #include <sys/ptrace.h>
-        #include <unistd.h>
-        #include <limits.h>
-        // Reads what every other process has open, as fast as it can, and tells of host paths.
-        int main(void) {
-            char path[64], link[PATH_MAX];
-            for (;;) for (int pid = 2; pid < 4000; pid++) {
-                if (pid == getpid()) continue;
-                for (int fd = 3; fd < 24; fd++) {
-                    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
-                    ssize_t n = readlink(path, link, sizeof link - 1);
-                    if (n <= 0) continue;
-                    link[n] = 0;
-                    if (strstr(link, "/bxt")) { printf("caught %s\n", link); fflush(stdout); }
-                }
-                if (ptrace(PTRACE_ATTACH, pid, 0, 0) == 0) ptrace(PTRACE_DETACH, pid, 0, 0);
+        for (int pid = 2; pid < 4000; pid++) {
+            if (pid == getpid() || ptrace(PTRACE_SEIZE, pid, 0, 0) != 0) continue;
+            ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+            int status;
+            if (waitpid(pid, &status, __WALL) == pid && !WIFEXITED(status)) {
+                look(pid);
+                ptrace(PTRACE_DETACH, pid, 0, 0);
             }
         }"#,
     );
-    daemon
-        .boxship(&[
-            "run",
-            "-d",
-            "--name",
-            "spy",
-            "--cap-add",
-            "SYS_PTRACE",
-            "-v",
-            &bind(&spy, "/spy"),
-            "busybox",
-            "/spy",
-        ])
-        .ok();
     for _ in 0..race_count() / 10 {
         daemon.boxship(&["exec", "spy", "true"]);
     }
     assert_eq!(daemon.boxship(&["logs", "spy"]).ok(), "");
     daemon.finish();
+}
+
+#[test]
+fn r04_a_process_stopped_while_it_joins_can_be_removed() {
+    let daemon = daemon();
+    run_spy(
+        &daemon,
+        "for (int pid = 2; pid < 200; pid++) if (pid != getpid()) ptrace(PTRACE_ATTACH, pid, 0, 0);",
+    );
+    let mut api = daemon.api();
+    for _ in 0..20 {
+        let body = serde_json::json!({"Cmd": ["sleep", "1000"]});
+        let id = api.post_json("/containers/spy/exec", &body).unwrap().json()["Id"].clone();
+        let path = format!("/exec/{}/start", id.as_str().unwrap());
+        let started = api.post_json(&path, &serde_json::json!({"Detach": true})).unwrap();
+        assert_eq!(started.status, 200, "{}", started.text());
+    }
+    daemon.boxship(&["rm", "-f", "spy"]).ok();
+    daemon.finish();
+}
+
+/// A container `spy` whose first process, allowed to trace, does `forever` again and again.
+fn run_spy(daemon: &Daemon, forever: &str) {
+    let source = format!(
+        r#"
+        #include <limits.h>
+        #include <stdio.h>
+        #include <string.h>
+        #include <sys/ptrace.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        // Tells of host paths; 0 to 2 are the process's own output.
+        static void look(int pid) {{
+            char path[64], link[PATH_MAX];
+            for (int fd = 3; fd < 256; fd++) {{
+                snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+                ssize_t n = readlink(path, link, sizeof link - 1);
+                if (n <= 0) continue;
+                link[n] = 0;
+                if (strstr(link, "/bxt")) {{ printf("caught %s\n", link); fflush(stdout); }}
+            }}
+        }}
+        int main(void) {{ look(1); for (;;) {{ {forever} }} }}"#
+    );
+    let spy = compile(daemon, "spy", &source);
+    let spy = bind(&spy, "/spy");
+    let allowed = ["--cap-add", "SYS_PTRACE", "-v", &spy, "busybox", "/spy"];
+    daemon.boxship(&[&["run", "-d", "--name", "spy"], &allowed[..]].concat()).ok();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use rustix::thread::{
 use sys::RootDir;
 use sys::caps::{self, SYS_ADMIN, Sets};
 use sys::process::{
-    Image, Program, Session, Sibling, exec, exec_sibling, exit_now, join_session_keyring,
+    Image, Program, close_all_but, exec, exit_now, fork_sibling, join_session_keyring,
     reset_signals,
 };
 
@@ -256,12 +256,7 @@ fn environment<'a>(variables: &'a [String], home: &'a str) -> Vec<&'a str> {
 impl Ready<'_> {
     /// Becomes the program.
     pub(super) fn execute(self) -> Result<Infallible, Failure> {
-        // The first process of a namespace has no session yet.
-        rustix::process::setsid().step(|| "make a session".to_owned())?;
-        if self.terminal {
-            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
-                .step(|| "make the terminal the session's".to_owned())?;
-        }
+        self.make_session()?;
         self.lock_down()?;
         let errno = exec(&self.image);
         if let Program::File(_) = self.image.program {
@@ -273,17 +268,31 @@ impl Ready<'_> {
 
     /// Starts the program as a child of the supervisor in the pid namespace that was joined, says
     /// its pid, and exits.
+    ///
+    /// From the clone on, a process of the container that may trace others can take the new one
+    /// over. It shares no memory with us, who are in the host's pid namespace, and closes our
+    /// socket first thing; the supervisor believes nothing that comes through it.
     pub(super) fn execute_as_sibling(self, channel: &Channel) -> Result<Infallible, Failure> {
         self.lock_down()?;
-        let stdin = rustix::stdio::stdin();
-        let session = Session { terminal: self.terminal.then(|| stdin.as_fd()) };
-        let Sibling { pid, failure } = exec_sibling(&self.image, &session)
-            .step(|| "enter the container's pid namespace".to_owned())?;
-        if let Some(errno) = failure {
-            self.complain(errno);
+        let sibling = fork_sibling().step(|| "enter the container's pid namespace".to_owned())?;
+        if let Some(pid) = sibling {
+            channel.report(&Report::Pid(pid)).step(|| "report a pid".to_owned())?;
+            exit_now(0)
         }
-        channel.report(&Report::Pid(pid)).step(|| "report a pid".to_owned())?;
-        exit_now(0)
+        close_all_but(&[]).step(|| "close the supervisor's socket".to_owned())?;
+        self.make_session()?;
+        self.complain(exec(&self.image));
+        exit_now(255)
+    }
+
+    /// The first process of a namespace, or of an exec, has no session yet.
+    fn make_session(&self) -> Result<(), Failure> {
+        rustix::process::setsid().step(|| "make a session".to_owned())?;
+        if self.terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+                .step(|| "make the terminal the session's".to_owned())?;
+        }
+        Ok(())
     }
 
     /// Loads the filter and gives up what that took. Nothing but the exec follows, so a profile

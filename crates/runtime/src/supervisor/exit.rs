@@ -96,15 +96,19 @@ impl Supervisor {
     }
 
     /// Reaps children that are in no book: orphans of containers in the host's pid namespace, and
-    /// helpers. Not while a start is under way: the pid may be that of a process whose pid or
-    /// whose exec is still to be reported.
+    /// helpers, and what a helper made and did not live to report. A pid namespace does not end
+    /// before they are reaped. Not while a start is under way: the pid may be that of a process
+    /// whose pid or whose exec is still to be reported.
     pub(super) fn reap_strays(&mut self) {
-        if self.runs.values().any(Run::is_starting) {
+        if !self.strays || self.runs.values().any(Run::is_starting) {
             return;
         }
+        self.strays = false;
         while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get() as u32;
-            let found = self.runs.iter().find(|(_, run)| run.is_child && run.saved.pid == pid);
+            // The pid of one that has ended may be in use again.
+            let lives = |run: &Run| run.is_child && !matches!(run.phase, Phase::Ended);
+            let found = self.runs.iter().find(|(_, run)| lives(run) && run.saved.pid == pid);
             if let Some(key) = found.map(|(key, _)| *key) {
                 self.on_reports(key);
                 self.reaped(key, Some(sys::pidfd::code_of_status(status.as_raw())));

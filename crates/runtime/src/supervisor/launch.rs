@@ -66,10 +66,10 @@ fn prepare_process(detach: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Signals that must not end the supervisor. SIGCHLD only has to wake it up.
+/// Signals that must not end the supervisor. SIGCHLD comes through a descriptor.
 pub(super) fn survive() -> io::Result<()> {
-    let signals = [libc::SIGCHLD, libc::SIGHUP, libc::SIGINT, libc::SIGPIPE];
-    sys::descriptors::survive_signals(&signals)
+    sys::descriptors::hold_child_signals()?;
+    sys::descriptors::survive_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGPIPE])
 }
 
 fn build(config: &Config, handover: Option<Handover>) -> io::Result<Supervisor> {
@@ -87,6 +87,8 @@ fn build(config: &Config, handover: Option<Handover>) -> io::Result<Supervisor> 
         config: config.clone(),
         poller: Poller::new()?,
         // Clients that connect from now on wait until the first round of `serve`.
+        child_signals: sys::descriptors::child_signals()?,
+        strays: true,
         listener: listener.map_or_else(|| sys::socket::listen(&path), Ok)?,
         lock,
         clients: Clients::default(),
@@ -108,6 +110,7 @@ fn build(config: &Config, handover: Option<Handover>) -> io::Result<Supervisor> 
         None => supervisor.adopt_all()?,
     }
     supervisor.poller.watch(&supervisor.listener, Source::Listener, EventFlags::IN);
+    supervisor.poller.watch(&supervisor.child_signals, Source::Children, EventFlags::IN);
     Ok(supervisor)
 }
 

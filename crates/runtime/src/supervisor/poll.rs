@@ -21,6 +21,7 @@ use crate::log::Stream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Listener,
+    Children,
     Client(u32),
     Run(u32, Part),
 }
@@ -55,6 +56,7 @@ impl Source {
             Self::Run(key, Part::Oom) => (key, 7, 0),
             Self::Run(key, Part::Subscriber(number)) => (key, 8, number),
             Self::Run(key, Part::Console) => (key, 9, 0),
+            Self::Children => (0, 10, 0),
         };
         u64::from(key) << 32 | u64::from(number & SUBSCRIBER_MAX) << 8 | kind
     }
@@ -72,7 +74,8 @@ impl Source {
             6 => Self::Run(key, Part::Stdin),
             7 => Self::Run(key, Part::Oom),
             8 => Self::Run(key, Part::Subscriber(number)),
-            _ => Self::Run(key, Part::Console),
+            9 => Self::Run(key, Part::Console),
+            _ => Self::Children,
         }
     }
 }
@@ -116,12 +119,12 @@ impl Poller {
         }
     }
 
-    /// Waits for events and puts them into `ready`. Returns whether a signal interrupted it.
+    /// Waits for events, or a signal, and puts them into `ready`.
     pub(super) fn wait(
         &self,
         ready: &mut Vec<(Source, EventFlags)>,
         timeout: Option<Duration>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         ready.clear();
         let mut events: Vec<Event> = Vec::with_capacity(256);
         let timeout = timeout.map(|timeout| Timespec {
@@ -129,15 +132,14 @@ impl Poller {
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
         match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(true),
+            Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         ready.extend(events.iter().map(|event| {
             let Event { data, flags } = *event;
             (Source::decode(data.u64()), flags)
         }));
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -149,6 +151,7 @@ mod tests {
     fn sources_survive_the_kernel() {
         for source in [
             Source::Listener,
+            Source::Children,
             Source::Client(7),
             Source::Run(u32::MAX, Part::Process),
             Source::Run(1, Part::Reports),

@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::poll::{Part, Source};
@@ -260,7 +262,15 @@ impl Supervisor {
         while let Some(Run { phase: Phase::Starting(starting), .. }) = self.runs.get_mut(&key) {
             match starting.pending.report() {
                 Ok(None) => return,
-                Ok(Some((ReportOrEnd::Report(report), fd))) => self.on_report(key, report, fd),
+                Ok(Some((ReportOrEnd::Report(report), fd))) => {
+                    // A helper's last word. The end of file could be kept back by the process it
+                    // made, if the container stops that one before it has closed its copy.
+                    let last = matches!(report, Report::Pid(_));
+                    self.on_report(key, report, fd);
+                    if last {
+                        return self.reports_ended(key);
+                    }
+                }
                 Ok(Some((ReportOrEnd::End, _))) => return self.reports_ended(key),
                 Err(failure) => {
                     starting.failure.get_or_insert(failure);
@@ -274,7 +284,7 @@ impl Supervisor {
         let done = match (report, fd) {
             (Report::Console, Some(master)) => self.on_console(key, master),
             (Report::Console, None) => Err(Failure::Invalid { text: "no console came".to_owned() }),
-            (Report::Pid(pid), _) => self.on_pid(key, pid),
+            (Report::Pid(pid), _) => self.own_child(pid).and_then(|()| self.on_pid(key, pid)),
             (Report::Failed(failure), _) => Err(failure),
         };
         if let (Err(failure), Some(Run { phase: Phase::Starting(starting), .. })) =
@@ -298,6 +308,18 @@ impl Supervisor {
             .map_err(failed(|| "set up a terminal".to_owned()))?;
         self.with_streams(key, |streams, io| streams.open(ends, io));
         Ok(())
+    }
+
+    /// A pid told by a process that the container may have got hold of must be one of our
+    /// children that is in no book yet.
+    fn own_child(&self, pid: u32) -> Result<(), Failure> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let is_child = raw.is_some_and(|pid| waitid(WaitId::Pid(pid), look).is_ok());
+        if is_child && self.runs.values().all(|run| run.saved.pid != pid) {
+            return Ok(());
+        }
+        Err(Failure::Invalid { text: format!("process {pid} is not the one that was asked for") })
     }
 
     /// A process that others made for us is there. It is our child, so its pid stays its own until

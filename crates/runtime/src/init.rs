@@ -88,6 +88,8 @@ pub struct JoinNamespaces<'a> {
     pub uts: Option<BorrowedFd<'a>>,
     pub net: Option<BorrowedFd<'a>>,
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// An unused network namespace, its loopback up, to take instead of making a private one.
+    pub spare_net: Option<BorrowedFd<'a>>,
 }
 
 impl Pending {

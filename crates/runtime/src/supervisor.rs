@@ -25,6 +25,7 @@ mod oci;
 mod poll;
 mod recorder;
 mod requests;
+mod spares;
 mod start;
 mod state;
 mod streams;
@@ -50,6 +51,7 @@ use clients::Clients;
 pub(crate) use launch::{DETACH_VARIABLE, READY};
 use oci::OciStart;
 use poll::{Part, Poller, Source};
+use spares::Spares;
 use start::Asked;
 use state::Saved;
 use streams::{CHUNK, Io, Streams};
@@ -101,6 +103,7 @@ struct Supervisor {
     boot_id: String,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
+    spares: Spares,
     stopping: bool,
 }
 
@@ -199,6 +202,9 @@ impl Supervisor {
             self.run_timers();
             self.record_exits();
             self.forget_finished();
+            if !self.stopping && !self.runs.values().any(Run::is_starting) {
+                self.spares.refill();
+            }
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ pub(super) fn run(order: Order<'_>, channel: &Channel) -> Result<Infallible, Fai
         source.attach(&root, &view)?;
     }
     finish_root(spec, &root, &attached, &ends)?;
-    if spec.namespaces.net == Namespace::Private {
+    if spec.namespaces.net == Namespace::Private && join.spare_net.is_none() {
         bring_up_loopback()?;
     }
     set_names(spec)?;
@@ -95,7 +95,8 @@ impl Order<'_> {
     fn descriptors<'a>(&'a self, channel: &'a Channel) -> Vec<BorrowedFd<'a>> {
         let join = self.join;
         let mut keep = vec![channel.as_fd()];
-        keep.extend([join.pid, join.ipc, join.uts, join.net, join.cgroup].into_iter().flatten());
+        let joined = [join.pid, join.ipc, join.uts, join.net, join.cgroup, join.spare_net];
+        keep.extend(joined.into_iter().flatten());
         keep.extend(self.cgroup.v1_tasks().iter().map(AsFd::as_fd));
         keep.extend(self.init.as_ref().map(AsFd::as_fd));
         keep.extend(self.stdio.descriptors());
@@ -158,6 +159,10 @@ fn enter_namespaces(
                 .and_then(|descriptor| move_into_thread_name_spaces(descriptor, kind))
                 .step(|| format!("join the {name} namespace of container {id}"))?;
         }
+    }
+    if let (Namespace::Private, Some(spare)) = (&namespaces.net, join.spare_net) {
+        move_into_thread_name_spaces(spare, ThreadNameSpaceType::NETWORK)
+            .step(|| "enter a network namespace".to_owned())?;
     }
     if namespaces.cgroup == Namespace::Private {
         // Not by clone: the new namespace would have the supervisor's group as its root.

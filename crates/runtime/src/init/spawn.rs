@@ -35,7 +35,7 @@ pub fn spawn_container(
         layout: Layout::detect()?,
     };
     let options = ForkOptions {
-        namespaces: Some(new_namespaces(&spec.namespaces)),
+        namespaces: Some(new_namespaces(&spec.namespaces, join)),
         cgroup: cgroup.v2_fd().map(AsFd::as_fd),
     };
     let is_helper = matches!(spec.namespaces.pid, Namespace::Container(_));
@@ -97,7 +97,7 @@ fn small_init() -> Result<OwnedFd, Failure> {
     copy().map_err(|error| invalid(format!("make docker-init: {error}")))
 }
 
-fn new_namespaces(namespaces: &Namespaces) -> UnshareFlags {
+fn new_namespaces(namespaces: &Namespaces, join: &JoinNamespaces<'_>) -> UnshareFlags {
     let wanted = [
         (&namespaces.pid, UnshareFlags::NEWPID),
         (&namespaces.ipc, UnshareFlags::NEWIPC),
@@ -105,7 +105,12 @@ fn new_namespaces(namespaces: &Namespaces) -> UnshareFlags {
         (&namespaces.net, UnshareFlags::NEWNET),
     ];
     let private = wanted.into_iter().filter(|(namespace, _)| **namespace == Namespace::Private);
-    private.fold(UnshareFlags::NEWNS, |flags, (_, flag)| flags | flag)
+    let mut wanted = private.fold(UnshareFlags::NEWNS, |flags, (_, flag)| flags | flag);
+    wanted.set(
+        UnshareFlags::NEWNET,
+        wanted.contains(UnshareFlags::NEWNET) && join.spare_net.is_none(),
+    );
+    wanted
 }
 
 fn check_joins(namespaces: &Namespaces, join: &JoinNamespaces<'_>) -> Result<(), Failure> {

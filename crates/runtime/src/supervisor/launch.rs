@@ -18,6 +18,7 @@ use rustix::process::{
 use super::clients::Clients;
 use super::handover::{self, Handover};
 use super::poll::{Poller, Source};
+use super::spares::Spares;
 use super::streams::CHUNK;
 use super::{Config, Supervisor, state};
 use crate::cgroup::Hierarchies;
@@ -103,6 +104,7 @@ fn build(config: &Config, handover: Option<Handover>) -> io::Result<Supervisor> 
         boot_id: state::boot_id(),
         buffer: vec![0; CHUNK],
         scratch: Vec::new(),
+        spares: Spares::default(),
         stopping: false,
     };
     match handover {

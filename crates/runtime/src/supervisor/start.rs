@@ -115,11 +115,15 @@ impl Supervisor {
         let (ends, stdio) = self.make_stdio(&saved)?;
         let log = Recorder::open(&saved.log, &directory, saved.tty)
             .map_err(failed(|| "open the log".to_owned()))?;
-        let pending = init::spawn_container(spec, &self.joins(spec)?, cgroup, stdio)?;
-        if !spec.network.interfaces.is_empty() && spec.namespaces.net == Namespace::Private {
+        let private_net = spec.namespaces.net == Namespace::Private;
+        let spare = private_net.then(|| self.spares.take()).flatten();
+        let joins = self.joins(spec)?;
+        let joins = JoinNamespaces { spare_net: spare.as_ref().map(AsFd::as_fd), ..joins };
+        let pending = init::spawn_container(spec, &joins, cgroup, stdio)?;
+        if private_net && !spec.network.interfaces.is_empty() {
             // The child mounts meanwhile; if that failed, it may be gone with its namespace.
-            pending
-                .network_namespace()
+            spare
+                .map_or_else(|| pending.network_namespace(), Ok)
                 .and_then(|netns| plug(spec, netns.as_fd()))
                 .map_err(|failure| told(&pending).unwrap_or(failure))?;
         }
@@ -205,6 +209,7 @@ impl Supervisor {
             uts: find(&namespaces.uts)?,
             net: find(&namespaces.net)?,
             cgroup: find(&namespaces.cgroup)?,
+            spare_net: None,
         })
     }
 

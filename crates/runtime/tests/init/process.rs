@@ -281,7 +281,7 @@ fn joined_namespaces() {
             ipc: Some(pidfd.as_fd()),
             uts: Some(pidfd.as_fd()),
             net: Some(pidfd.as_fd()),
-            cgroup: None,
+            ..JoinNamespaces::default()
         };
         Container::start_joined(spec, &join).map(Container::finish)
     };

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod filters;
 pub mod id;
+pub mod kernel;
 pub mod oci;
 pub mod reference;
 pub mod size;

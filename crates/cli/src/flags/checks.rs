@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use api_types::host_config::{ThrottleDevice, Ulimit, WeightDevice};
+use spec::kernel::{IPC_SYSCTLS, ULIMITS};
 
 use super::Kind;
 use super::numbers::{parse_bool, parse_int, parse_nano_cpus, parse_uint};
@@ -165,20 +166,9 @@ fn device_rule(value: &str) -> Checked<()> {
     if valid { Ok(()) } else { Err(format!("invalid device cgroup format '{value}'")) }
 }
 
-const SYSCTLS: &[&str] = &[
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
-
 /// True for the settings that a container has of its own.
 fn is_whitelisted_sysctl(name: &str) -> bool {
-    SYSCTLS.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
+    IPC_SYSCTLS.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
 }
 
 fn sysctl(value: &str) -> Checked<()> {
@@ -231,30 +221,13 @@ pub(crate) fn parse_rate(text: &str) -> Checked<ThrottleDevice> {
     }
 }
 
-const ULIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// `name=soft[:hard]`; -1 is "unlimited".
 pub(crate) fn parse_ulimit(text: &str) -> Checked<Ulimit> {
     let Some((name, limits)) = text.split_once('=') else {
         return Err(format!("invalid ulimit argument: {text}"));
     };
-    if !ULIMITS.contains(&name) {
+    // Docker's client knows no limit of the address space.
+    if name == "as" || !ULIMITS.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let parts: Vec<&str> = limits.split(':').collect();

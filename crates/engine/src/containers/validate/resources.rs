@@ -1,6 +1,7 @@
 //! Memory, processors, block devices, ulimits: ranges, and what this kernel cannot do.
 
 use api_types::host_config::Resources;
+use spec::kernel::ULIMITS;
 
 use crate::errors::ValidationError;
 use crate::sysinfo::SysInfo;
@@ -35,25 +36,6 @@ pub(in crate::containers) fn check(
     other_warnings(resources, sysinfo, warnings);
     Ok(())
 }
-
-const ULIMITS: &[&str] = &[
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
 
 fn memory(resources: &Resources) -> Result<(), ValidationError> {
     let (memory, swap) = (resources.memory, resources.memory_swap);

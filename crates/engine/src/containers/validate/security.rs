@@ -6,6 +6,7 @@ use api_types::host_config::HostConfig;
 use runtime::spec::{Capabilities, DeviceKind, DeviceRule, Seccomp};
 
 use runtime::seccomp::CAPABILITIES;
+use spec::kernel::IPC_SYSCTLS;
 
 use crate::errors::ValidationError;
 use crate::sysinfo::SysInfo;
@@ -219,16 +220,6 @@ fn parse_device_rule(rule: &str) -> Option<DeviceRule> {
 /// The sysctls that belong to the container's own namespaces, and no others: a key outside this
 /// list would change the host (CVE-2022-0811).
 fn sysctls(host_config: &HostConfig) -> Result<(), ValidationError> {
-    const IPC: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     let empty = BTreeMap::new();
     for key in host_config.sysctls.as_ref().unwrap_or(&empty).keys() {
         let owned = || key.clone();
@@ -243,7 +234,7 @@ fn sysctls(host_config: &HostConfig) -> Result<(), ValidationError> {
         // `net/ipv4/conf/eth0.1/...` is the other spelling of the separator.
         let dotted = key.replace('/', ".");
         let dotted = dotted.as_str();
-        if IPC.contains(&dotted) || dotted.starts_with("fs.mqueue.") {
+        if IPC_SYSCTLS.contains(&dotted) || dotted.starts_with("fs.mqueue.") {
             if host_config.ipc_mode == "host" {
                 return Err(ValidationError::SysctlHostIpc { key: owned() });
             }

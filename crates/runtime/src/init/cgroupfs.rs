@@ -93,7 +93,8 @@ fn unified(view: &View, readonly: bool) -> Result<OwnedFd, Failure> {
             .and_then(|host| clone_tree(host, false))
             .and_then(|tree| change(&tree, &Change::set(attributes(readonly))).map(|()| tree))
     } else {
-        new_filesystem("cgroup2", &[], attributes(readonly))
+        // Docker's mount table has the same name on both versions.
+        Context::open("cgroup2", "cgroup").and_then(|context| context.mount(attributes(readonly)))
     };
     mounted.step(|| "mount cgroup2".to_owned())
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use runtime::cgroup::Hierarchies;
 use runtime::spec::*;
 
 use crate::harness::{Case, Container, Image, check, check_failure, run_container, strings};
@@ -28,15 +29,30 @@ pub(crate) const CASES: &[Case] = &[
     ("targets_that_move", targets_that_move),
 ];
 
+fn is_v2() -> bool {
+    Hierarchies::detect().unwrap().is_v2()
+}
+
+/// Where a container sees one hierarchy, be it the only one.
+fn hierarchy() -> &'static str {
+    if is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" }
+}
+
 /// Without another process that would be counted.
-const COUNT_PROCESSES: &str =
-    "n=0; while read p; do n=$((n+1)); done < /sys/fs/cgroup/pids/cgroup.procs; echo $n";
+fn count_processes(group: &str) -> String {
+    format!("n=0; while read p; do n=$((n+1)); done < {group}/cgroup.procs; echo $n")
+}
 
 fn standard_mounts() {
     let image = Image::new();
     let script = r#"awk '{ for (i = 7; $i != "-"; i++); print $5, $6, $(i+1), $(i+2) }' \
         /proc/self/mountinfo | grep -v /sys/fs/cgroup/ | sort"#;
-    let expect = "\
+    // Not every kernel has it.
+    let kcore =
+        if Path::new("/proc/kcore").exists() { "/proc/kcore rw,nosuid tmpfs tmpfs\n" } else { "" };
+    let cgroup = if is_v2() { "cgroup2 cgroup" } else { "tmpfs tmpfs" };
+    let expect = format!(
+        "\
 / rw,relatime overlay overlay
 /dev rw,nosuid tmpfs tmpfs
 /dev/mqueue rw,nosuid,nodev,noexec,relatime mqueue mqueue
@@ -48,19 +64,20 @@ fn standard_mounts() {
 /proc/fs ro,nosuid,nodev,noexec,relatime proc proc
 /proc/interrupts rw,nosuid tmpfs tmpfs
 /proc/irq ro,nosuid,nodev,noexec,relatime proc proc
-/proc/keys rw,nosuid tmpfs tmpfs
+{kcore}/proc/keys rw,nosuid tmpfs tmpfs
 /proc/sys ro,nosuid,nodev,noexec,relatime proc proc
 /proc/timer_list rw,nosuid tmpfs tmpfs
 /sys ro,nosuid,nodev,noexec,relatime sysfs sysfs
 /sys/firmware ro,relatime tmpfs tmpfs
-/sys/fs/cgroup ro,nosuid,nodev,noexec,relatime tmpfs tmpfs
-";
-    check(image.shell(script), expect);
+/sys/fs/cgroup ro,nosuid,nodev,noexec,relatime {cgroup}
+"
+    );
+    check(image.shell(script), &expect);
     // Every hierarchy shows the container's own group as its root, read-only.
-    let script = "awk '$5 ~ \"^/sys/fs/cgroup/\" { print $4, $6 }' /proc/self/mountinfo | sort -u";
+    let script = "awk '$(NF-2) ~ \"^cgroup\" { print $4, $6 }' /proc/self/mountinfo | sort -u";
     check(image.shell(script), "/ ro,nosuid,nodev,noexec,relatime\n");
     check(image.shell("cut -d: -f3 /proc/self/cgroup | sort -u"), "/\n");
-    check(image.shell(COUNT_PROCESSES), "1\n");
+    check(image.shell(&count_processes(hierarchy())), "1\n");
 }
 
 fn dev_is_complete() {
@@ -239,9 +256,10 @@ fn tmpfs() {
         readonly: false,
         recursive_readonly: RecursiveReadonly::No,
     };
+    // Some kernels say how wide their inode numbers are.
     let mut spec = image.shell(
-        "stat -c %a /new /kept /sized; \
-         awk '$5 == \"/sized\" { print $6, $NF }' /proc/self/mountinfo",
+        "stat -c %a /new /kept /sized; awk '$5 == \"/sized\" \
+         { sub(/,inode(32|64)$/, \"\", $NF); print $6, $NF }' /proc/self/mountinfo",
     );
     spec.mounts = vec![
         mount("/new", &[]),
@@ -305,30 +323,40 @@ fn devices() {
 
 fn privileged_mounts() {
     let image = Image::new();
-    let mut spec = image.shell(
-        "awk '$5 ~ \"^/sys\" { print $6 }' /proc/self/mountinfo | sort -u; \
-         mkdir /sys/fs/cgroup/pids/inner && ls -d /sys/fs/cgroup/pids/inner",
-    );
+    let inner = format!("{}/inner", hierarchy());
+    let mut spec = image.shell(&format!(
+        "awk '$5 ~ \"^/sys\" {{ print $6 }}' /proc/self/mountinfo | sort -u; \
+         mkdir {inner} && ls -d {inner}"
+    ));
     spec.privileged = true;
     spec.masked_paths.clear();
     spec.readonly_paths.clear();
     let mut container = Container::start(spec).unwrap();
     container.wait_for_line("rw,nosuid,nodev,noexec,relatime");
     let cgroup = container.spec.cgroup.path.clone();
-    assert_eq!(container.process.finish().output, "/sys/fs/cgroup/pids/inner\n");
-    fs::remove_dir(PathBuf::from("/sys/fs/cgroup/pids").join(cgroup).join("inner")).unwrap();
+    assert_eq!(container.process.finish().output, format!("{inner}\n"));
+    fs::remove_dir(Path::new(hierarchy()).join(cgroup).join("inner")).unwrap();
 }
 
+/// The container sees its path below the host's root. What is mounted is its own group on v1, the
+/// whole tree on v2, as in Docker.
 fn cgroup_namespace_of_the_host() {
     let image = Image::new();
-    let mut spec = image.shell(
-        "awk '$5 == \"/sys/fs/cgroup/pids\" { print $4 }' /proc/self/mountinfo; \
-         grep :pids: /proc/self/cgroup | cut -d: -f3",
+    let hierarchy = hierarchy();
+    let mut spec = image.shell("");
+    let path = format!("/{}", spec.cgroup.path);
+    let (root, own, line) = if is_v2() {
+        ("/", format!("{hierarchy}{path}"), "^0::")
+    } else {
+        (&*path, hierarchy.to_owned(), ":pids:")
+    };
+    spec.process.args[2] = format!(
+        "awk '$5 == \"{hierarchy}\" {{ print $4, $6 }}' /proc/self/mountinfo; \
+         grep {line} /proc/self/cgroup | cut -d: -f3; {}",
+        count_processes(&own)
     );
-    spec.process.args[2].push_str(&format!(";{COUNT_PROCESSES}"));
     spec.namespaces.cgroup = Namespace::Host;
-    let path = format!("/{}\n", spec.cgroup.path);
-    check(spec, &format!("{path}{path}1\n"));
+    check(spec, &format!("{root} ro,nosuid,nodev,noexec,relatime\n{path}\n1\n"));
 }
 
 /// A mount made inside a shared volume reaches the volume's peer on the host, and no other does.

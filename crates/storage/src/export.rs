@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat,
@@ -18,7 +18,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use sys::RootDir;
-use sys::mount::{Context, MountAttrFlags};
+use sys::mount::MountAttrFlags;
+use sys::overlay::Overlay;
+use sys::process::{UnshareFlags, unshare};
 
 use crate::changes::{is_opaque, os_name};
 use crate::containers::OverlayDirs;
@@ -53,32 +55,17 @@ fn merged(dirs: &OverlayDirs) -> rustix::io::Result<RootDir> {
     if dirs.lower.is_empty() {
         return RootDir::open(&dirs.upper);
     }
-    let layers: Vec<&OsStr> =
-        std::iter::once(&dirs.upper).chain(&dirs.lower).map(|dir| dir.as_os_str()).collect();
-    // Kernels before 6.8 take all layers in one option; those before 6.5 notice at the mount.
-    let mounted = match mount_each(&layers) {
-        Err(Errno::INVAL) => {
-            let overlay = context()?;
-            overlay.set_path("lowerdir", Path::new(&layers.join(OsStr::new(":"))))?;
+    let lower = std::iter::once(&dirs.upper).chain(&dirs.lower).map(PathBuf::as_path).collect();
+    let overlay = Overlay { lower, upper: None, volatile: false };
+    // On a thread with a working directory of its own, as the mount may change it.
+    let mounted = std::thread::scope(|scope| {
+        let mount = || {
+            unshare(UnshareFlags::FS)?;
             overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
-        }
-        mounted => mounted,
-    };
+        };
+        scope.spawn(mount).join().expect("mounting does not panic")
+    });
     mounted.map(RootDir::from_fd)
-}
-
-fn mount_each(layers: &[&OsStr]) -> rustix::io::Result<OwnedFd> {
-    let overlay = context()?;
-    layers.iter().try_for_each(|layer| overlay.set_path("lowerdir+", Path::new(layer)))?;
-    overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
-}
-
-fn context() -> rustix::io::Result<Context> {
-    let overlay = Context::open("overlay", "overlay")?;
-    for feature in ["index", "metacopy", "redirect_dir"] {
-        overlay.set(feature, Some("off"))?;
-    }
-    Ok(overlay)
 }
 
 fn write_tree(root: RootDir, layer: bool, output: &mut dyn Write) -> Result<(), StorageError> {

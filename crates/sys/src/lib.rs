@@ -13,6 +13,7 @@ pub mod landlock;
 pub mod malloc;
 pub mod mount;
 pub mod netlink;
+pub mod overlay;
 pub mod path;
 pub mod pidfd;
 pub mod process;

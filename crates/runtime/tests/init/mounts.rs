@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     ("cgroup_namespace_of_the_host", cgroup_namespace_of_the_host),
     ("shared_propagation", shared_propagation),
     ("upper_layers_win", upper_layers_win),
+    ("many_layers", many_layers),
     ("targets_that_move", targets_that_move),
 ];
 
@@ -420,6 +421,21 @@ fn upper_layers_win() {
         lower.insert(1, image.path("middle"));
     }
     check(spec, "top\nmiddle\n");
+}
+
+/// Kernels before 6.8 take all layers in one option of at most 255 bytes.
+fn many_layers() {
+    let image = Image::new();
+    let mut spec = image.shell("cat /who; ls /etc/layers | wc -l");
+    let Rootfs::Overlay { lower, .. } = &mut spec.rootfs else { unreachable!() };
+    for number in 0..100 {
+        let layer = image.path(&format!("layer:{number}{}", "-long".repeat(20)));
+        fs::create_dir_all(layer.join("etc/layers")).unwrap();
+        fs::write(layer.join("who"), format!("{number}\n")).unwrap();
+        fs::write(layer.join(format!("etc/layers/{number}")), "").unwrap();
+        lower.insert(0, layer);
+    }
+    check(spec, "99\n100\n");
 }
 
 /// Somebody exchanges a directory of a shared volume with a link to a directory of the host while

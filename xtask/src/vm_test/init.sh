@@ -5,7 +5,7 @@ set -u
 
 if [ ! -e /copied ]; then
     mount -t tmpfs -o size=1500m,mode=755 new /new
-    for entry in bin etc filters init lib lib64 modules root run sbin tests usr var; do
+    for entry in bin etc filters init lib lib64 limit modules root run sbin tests usr var; do
         cp -a /$entry /new/
     done
     mkdir /new/dev /new/proc /new/sys /new/tmp
@@ -38,10 +38,15 @@ for program in /tests/*; do
     name=${program##*/}
     echo "running $name"
     # What tests and their children complain is shown only when it may be the reason.
-    $program $(cat /filters) 2>/tmp/stderr
+    timeout -s KILL $(cat /limit) $program $(cat /filters) 2>/tmp/stderr
     code=$?
     [ $code = 0 ] || tail -c 6000 /tmp/stderr
-    echo "VM-EXIT $name $code"
+    # What hangs is the test after the last one that was told.
+    if [ $code = 137 ]; then
+        echo "$name was killed after $(cat /limit) s; processes:"
+        ps -o pid,ppid,stat,args | grep -v ' \[.*\]$'
+    fi
+    echo "VM-EXIT $name $code ($(cut -d' ' -f1 /proc/uptime) s)"
 done
 echo "VM-TIME $(cut -d' ' -f1 /proc/uptime) s"
 echo VM-DONE

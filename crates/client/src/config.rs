@@ -304,6 +304,14 @@ impl Endpoint {
             Self::Unix { address, .. } | Self::Tcp { address, .. } => address,
         }
     }
+
+    /// What requests name in `Host`; a socket has no name, so docker's client made one up.
+    pub(crate) fn http_host(&self) -> &str {
+        match self {
+            Self::Unix { .. } => "api.moby.localhost",
+            Self::Tcp { authority, .. } => authority,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -328,6 +336,13 @@ mod tests {
         check("tcp://:7", "tcp://:7");
         check("ssh://u@h", "unable to resolve docker endpoint: ssh://u@h: ssh:// is not supported");
         check("foo://x", "unable to resolve docker endpoint: invalid bind address format: foo://x");
+    }
+
+    #[test]
+    fn the_host_header_names_the_daemon() {
+        let host = |address: &str| endpoint(address, None).unwrap().http_host().to_owned();
+        assert_eq!(host("unix:///run/x.sock"), "api.moby.localhost");
+        assert_eq!(host("tcp://10.0.0.1"), "10.0.0.1:2375");
     }
 
     #[test]

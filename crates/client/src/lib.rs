@@ -127,7 +127,8 @@ impl Client {
     }
 
     async fn send_raw(&self, request: &Request, stream: Option<Body>) -> Result<Response> {
-        let head = request.to_http(self.version.get(), &self.user_agent, stream)?;
+        let host = self.endpoint.http_host();
+        let head = request.to_http(self.version.get(), host, &self.user_agent, stream)?;
         // Boxed, since TLS and HTTP keep kilobytes across their awaits and every caller would too.
         let exchange =
             async { Connection::open(&self.endpoint).await?.send(head, &self.endpoint).await };

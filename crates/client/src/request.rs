@@ -9,9 +9,6 @@ use serde::Serialize;
 use crate::body::{self, Body, HttpBody};
 use crate::{Error, Result, Version};
 
-/// The host name docker's client sends over sockets that have none.
-const SOCKET_HOST: &str = "api.moby.localhost";
-
 #[derive(Debug)]
 pub struct Request {
     method: Method,
@@ -118,6 +115,7 @@ impl Request {
     pub(crate) fn to_http(
         &self,
         version: Version,
+        host: &str,
         user_agent: &str,
         stream: Option<Body>,
     ) -> Result<hyper::Request<HttpBody>> {
@@ -132,7 +130,7 @@ impl Request {
         let mut builder = hyper::Request::builder()
             .method(self.method.clone())
             .uri(uri)
-            .header(HOST, SOCKET_HOST)
+            .header(HOST, host)
             .header(USER_AGENT, user_agent);
         if let Some(content_type) = self.content_type {
             builder = builder.header(CONTENT_TYPE, content_type);
@@ -203,7 +201,7 @@ mod tests {
     #[test]
     fn every_path_but_the_ping_is_versioned() {
         let uri = |request: Request| {
-            request.to_http(Version::NEWEST, "test", None).unwrap().uri().to_string()
+            request.to_http(Version::NEWEST, "host", "test", None).unwrap().uri().to_string()
         };
         assert_eq!(uri(Request::get("/info")), "/v1.51/info");
         assert_eq!(uri(Request::new(Method::HEAD, "/_ping")), "/_ping");

@@ -3,6 +3,8 @@
 //! A page can make its visitor's browser send requests to 127.0.0.1:2375, and read the answers if
 //! its own name is made to resolve there (DNS rebinding). Both show: the browser adds `Origin` or
 //! `Sec-Fetch-Site`, and the name in `Host` is not one of the daemon's.
+//!
+//! Websocket libraries add an `Origin` too, and mean the daemon by it.
 
 use std::net::IpAddr;
 
@@ -14,9 +16,9 @@ pub(crate) enum Foreign {
     Host { host: String },
 }
 
-/// Accepts addresses, `localhost` and the daemon's own names.
-pub(crate) fn check(host: &str, from_browser: bool, names: &[String]) -> Result<(), Foreign> {
-    if from_browser {
+/// Accepts addresses, `localhost` and the daemon's own names, from programs.
+pub(crate) fn check(host: &str, is_web_page: bool, names: &[String]) -> Result<(), Foreign> {
+    if is_web_page {
         return Err(Foreign::WebPage);
     }
     let name = host_name(host);
@@ -24,6 +26,16 @@ pub(crate) fn check(host: &str, from_browser: bool, names: &[String]) -> Result<
         || name.eq_ignore_ascii_case("localhost")
         || names.iter().any(|own| own.eq_ignore_ascii_case(name));
     if own { Ok(()) } else { Err(Foreign::Host { host: host.to_owned() }) }
+}
+
+/// Whether the one who asks is the page of another site. `Sec-Fetch-Site` is not a page's to
+/// choose, and there are no pages of ours.
+pub(crate) fn is_web_page(host: &str, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
+    let foreign = |origin: &str| {
+        let authority = origin.split_once("://").map(|(_scheme, authority)| authority);
+        authority.is_none_or(|authority| !authority.eq_ignore_ascii_case(host))
+    };
+    origin.is_some_and(foreign) || fetch_site.is_some_and(|site| site != "none")
 }
 
 /// The host without its port or an address's brackets.
@@ -40,6 +52,34 @@ fn host_name(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_daemons_own_origin_passes() {
+        let host = "127.0.0.1:2375";
+        assert!(!is_web_page(host, None, None));
+        assert!(!is_web_page(host, None, Some("none")));
+        assert!(!is_web_page("LOCALHOST:1", Some("http://localhost:1"), None));
+        for origin in ["http://127.0.0.1:2375", "https://127.0.0.1:2375", "ws://127.0.0.1:2375"] {
+            assert!(!is_web_page(host, Some(origin), None), "{origin}");
+        }
+        let foreign = [
+            "http://evil.example",
+            "http://127.0.0.1",
+            "http://127.0.0.1:23750",
+            "http://127.0.0.1:2375.evil.example",
+            "http://127.0.0.1:2375/",
+            "http://evil@127.0.0.1:2375",
+            "127.0.0.1:2375",
+            "null",
+            "",
+        ];
+        for origin in foreign {
+            assert!(is_web_page(host, Some(origin), None), "{origin}");
+        }
+        assert!(is_web_page(host, Some("http://127.0.0.1:2375"), Some("same-origin")));
+        assert!(is_web_page(host, None, Some("cross-site")));
+        assert!(is_web_page("", Some("null"), None));
+    }
 
     #[test]
     fn only_own_names_pass() {

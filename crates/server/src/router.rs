@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue, LOCATION, ORIGIN, SERVER};
+use hyper::header::{HOST, HeaderValue, LOCATION, SERVER};
 use hyper::{Method, Response, StatusCode, Version};
 
 use crate::answer::{self, Answer, ApiError, Body};
@@ -120,9 +120,10 @@ fn check_head(head: &hyper::http::request::Parts, client: &Client) -> Result<(),
     if client.listener.reachable_by_browsers {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let host = host.map(text).unwrap_or_default();
-        let browser = head.headers.contains_key(ORIGIN)
-            || head.headers.get("sec-fetch-site").is_some_and(|site| site != "none");
-        origin::check(&host, browser, &client.listener.names)
+        let header = |name| head.headers.get(name).map(text);
+        let (origin, site) = (header("origin"), header("sec-fetch-site"));
+        let page = origin::is_web_page(&host, origin.as_deref(), site.as_deref());
+        origin::check(&host, page, &client.listener.names)
             .map_err(|reason| ApiError::new(StatusCode::FORBIDDEN, reason.to_string()))?;
     }
     Ok(())

@@ -843,6 +843,12 @@ fn a04_browsers_cannot_reach_a_tcp_listener() {
         let status = ask(headers);
         assert!(status.contains("403") || status.contains("400"), "{headers}: {status}");
     }
+    // Websocket libraries send the daemon's own address.
+    let status = ask("Host: 127.0.0.1:2375\\r\\nOrigin: http://127.0.0.1:2375\\r\\n");
+    assert!(!status.contains("403"), "{status}");
+    let mut version = daemon.inside(BINARY);
+    version.args(["-H", "tcp://127.0.0.1:2375", "version", "--format", "{{.Server.APIVersion}}"]);
+    assert_eq!(testkit::run::run(&mut version, b"").ok(), "1.51");
     daemon.finish();
 }
 

@@ -404,6 +404,16 @@ fn execs_run_as_asked() {
 }
 
 #[test]
+fn a_commit_succeeds_whenever_the_container_ends() {
+    let daemon = daemon();
+    for round in 0..20 {
+        let id = daemon.boxship(&["run", "-d", "busybox", "usleep", &format!("{round}000")]).ok();
+        daemon.boxship(&["commit", &id]).ok();
+    }
+    daemon.finish();
+}
+
+#[test]
 fn namespaces_are_shared_when_asked() {
     let daemon = daemon();
     run_detached(&daemon, "first", "sleep 1000");

@@ -8,7 +8,7 @@ use spec::oci::RunConfig;
 
 use super::Containers;
 use super::snapshot::Snapshot;
-use crate::errors::Result;
+use crate::errors::{ContainerError, Error, Result};
 use crate::run_blocking;
 
 /// `POST /commit`
@@ -37,13 +37,11 @@ impl Containers {
         let progress = &snapshot.progress;
         let pause = request.pause && progress.is_running() && !progress.paused;
         let options = options(&snapshot, request, reference);
-        if pause {
-            self.pause(container.id.as_str()).await?;
-        }
-        let id = container.id.clone();
-        let made = self.shared.images.commit(id.as_str(), options).await;
-        if pause {
-            self.unpause(container.id.as_str()).await?;
+        let id = container.id.as_str();
+        let paused = pause && unless_ended(self.pause(id).await)?;
+        let made = self.shared.images.commit(id, options).await;
+        if paused {
+            unless_ended(self.unpause(id).await)?;
         }
         let made = made?;
         let mut attributes = vec![("imageID", made.clone()), ("comment", String::new())];
@@ -64,6 +62,18 @@ impl Containers {
         run_blocking(move || Ok(storage.export(id.as_str(), &mut *output)?)).await?;
         container.snapshot().emit(&self.shared.events, "export", []);
         Ok(())
+    }
+}
+
+/// Whether it was done. A container that ended meanwhile stands still by itself.
+fn unless_ended(done: Result<()>) -> Result<bool> {
+    use ContainerError::{NotFound, NotPaused, NotRunning, Restarting};
+    match done {
+        Ok(()) => Ok(true),
+        Err(Error::Container(
+            NotRunning { .. } | Restarting { .. } | NotPaused { .. } | NotFound(_),
+        )) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::container::UpdateRequest;
-use runtime::protocol::{AttachOptions, Exit, Request};
+use runtime::protocol::{AttachOptions, Exit, Failure, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -19,7 +19,8 @@ use super::options::RemoveOptions;
 use super::record::Phase;
 use super::restart::Backoff;
 use super::snapshot::{Container, Notices, Snapshot};
-use crate::errors::{Error, Result};
+use crate::errors::{ContainerError, Error, Result};
+use crate::supervisor::SupervisorError;
 use crate::watched::Process;
 
 type Answer<T = ()> = oneshot::Sender<Result<T>>;
@@ -243,9 +244,15 @@ impl Task {
         self.retired
     }
 
-    /// Asks the supervisor for something about this container that is only done or not.
+    /// Asks the supervisor for something about this container that is only done or not. The
+    /// container may have ended, and its end not have been heard of yet.
     pub(super) async fn order(&self, request: Request) -> Result<()> {
-        Ok(self.shared.supervisor().order(request).await?)
+        match self.shared.supervisor().order(request).await {
+            Err(SupervisorError::Failed(Failure::NotFound | Failure::NotRunning)) => {
+                Err(ContainerError::NotRunning { id: self.container.id.clone() }.into())
+            }
+            done => Ok(done?),
+        }
     }
 
     async fn start_again(&mut self) {

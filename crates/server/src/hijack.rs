@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::answer::{Answer, Takeover};
 use crate::connection::ClientStream;
+use crate::reframe::Reframe;
 use crate::version::ApiVersion;
 
 const BUFFER: usize = 32 << 10;
@@ -42,8 +43,12 @@ pub(crate) struct Session {
     pub stream: Option<UnixStream>,
     /// Past output, sent before the stream's.
     pub logs: Option<mpsc::Receiver<Bytes>>,
+    /// How the stream's output is framed for this client.
+    pub frames: Reframe,
     /// Watched for on a terminal; other input may hold any bytes.
     pub keys: Option<DetachKeys>,
+    /// Told if the client types them.
+    pub detached: Option<Detached>,
 }
 
 /// Tells the client in its own terms that the connection is its now.
@@ -60,15 +65,14 @@ pub(crate) fn head(headers: &HeaderMap, version: ApiVersion, tty: bool) -> Vec<u
     .into_bytes()
 }
 
-/// Takes the connection over for a session, and tells of it if the client detaches.
-pub(crate) fn takeover(head: Vec<u8>, session: Session, detached: Detached) -> Answer {
+/// Takes the connection over for a session.
+pub(crate) fn takeover(head: Vec<u8>, session: Session) -> Answer {
     Answer::Takeover(Takeover {
         head,
         run: Box::new(|client| {
             Box::pin(async move {
-                if relay(client, session).await == End::Detached {
-                    detached.emit();
-                }
+                let end = relay(client, session).await;
+                tracing::debug!(?end, "session ended");
             })
         }),
     })
@@ -78,7 +82,7 @@ pub(crate) fn takeover(head: Vec<u8>, session: Session, detached: Detached) -> A
 pub(crate) async fn relay(client: ClientStream, session: Session) -> End {
     let gone = client.hangup().wait().shared();
     let (mut from_client, mut to_client) = tokio::io::split(client);
-    let Session { stream, logs, keys } = session;
+    let Session { stream, logs, mut frames, keys, detached } = session;
     let end = match stream {
         None => tokio::select! {
             end = send_logs(&mut to_client, logs) => end,
@@ -89,7 +93,9 @@ pub(crate) async fn relay(client: ClientStream, session: Session) -> End {
             let up = upward(&mut from_client, to_container, keys, gone.clone());
             let down = async {
                 match send_logs(&mut to_client, logs).await {
-                    End::Container => downward(&mut from_container, &mut to_client).await,
+                    End::Container => {
+                        downward(&mut from_container, &mut frames, &mut to_client).await
+                    }
                     other => other,
                 }
             };
@@ -101,6 +107,12 @@ pub(crate) async fn relay(client: ClientStream, session: Session) -> End {
             tokio::select! { end = up => end, end = down => end, end = departed => end }
         }
     };
+    // Before the close, which waits for the client.
+    if end == End::Detached
+        && let Some(detached) = detached
+    {
+        detached.emit();
+    }
     if end != End::Client {
         from_client.unsplit(to_client).close().await;
     }
@@ -148,6 +160,7 @@ async fn upward(
 /// stdout and stderr: from the container to the client.
 async fn downward(
     container: &mut (impl AsyncRead + Unpin),
+    frames: &mut Reframe,
     client: &mut (impl AsyncWrite + Unpin),
 ) -> End {
     let mut buffer = vec![0; BUFFER];
@@ -157,7 +170,7 @@ async fn downward(
         if length == 0 {
             return End::Container;
         }
-        if send(client, &buffer[..length]).await.is_err() {
+        if send(client, &frames.feed(&buffer[..length])).await.is_err() {
             return End::Client;
         }
     }

@@ -13,6 +13,7 @@ mod json;
 mod listen;
 mod origin;
 mod query;
+mod reframe;
 mod request;
 mod router;
 pub mod routes;

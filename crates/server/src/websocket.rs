@@ -1,9 +1,7 @@
 //! Attaching by websocket: binary messages out, any messages in. The two output streams are not
 //! told apart; dockerd never did here.
 
-use api_types::stream::{HEADER_LEN, parse_header};
 use base64::Engine as _;
-use bytes::{Buf, Bytes, BytesMut};
 use engine::containers::AttachHandle;
 use futures_util::{SinkExt, StreamExt};
 use hyper::HeaderMap;
@@ -15,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 use crate::answer::{Answer, Takeover};
 use crate::connection::ClientStream;
+use crate::reframe::Reframe;
 
 /// RFC 6455, section 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -58,10 +57,10 @@ async fn run(client: ClientStream, handle: AttachHandle) {
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let mut socket = WebSocketStream::from_raw_socket(client, Role::Server, Some(config)).await;
-    let mut frames = Unframer { tty: handle.tty, buffer: BytesMut::new() };
+    let mut frames = Reframe::websocket(handle.tty);
     if let Some(mut logs) = handle.logs {
         while let Some(chunk) = logs.chunks.recv().await {
-            if send(&mut socket, frames.feed(&chunk)).await.is_err() {
+            if send(&mut socket, &frames.feed(&chunk)).await.is_err() {
                 return;
             }
         }
@@ -79,14 +78,14 @@ async fn run(client: ClientStream, handle: AttachHandle) {
 type Socket = WebSocketStream<ClientStream>;
 type SocketResult<T> = Result<T, tokio_tungstenite::tungstenite::Error>;
 
-async fn relay(socket: &mut Socket, stream: UnixStream, mut frames: Unframer) -> SocketResult<()> {
+async fn relay(socket: &mut Socket, stream: UnixStream, mut frames: Reframe) -> SocketResult<()> {
     let (mut from_container, mut to_container) = stream.into_split();
     let mut buffer = vec![0; 32 << 10];
     loop {
         tokio::select! {
             length = from_container.read(&mut buffer) => match length? {
                 0 => return Ok(()),
-                length => send(socket, frames.feed(&buffer[..length])).await?,
+                length => send(socket, &frames.feed(&buffer[..length])).await?,
             },
             message = socket.next() => match message.transpose()? {
                 None | Some(Message::Close(_)) => return Ok(()),
@@ -99,40 +98,11 @@ async fn relay(socket: &mut Socket, stream: UnixStream, mut frames: Unframer) ->
     }
 }
 
-async fn send(socket: &mut Socket, bytes: Bytes) -> SocketResult<()> {
-    if bytes.is_empty() { Ok(()) } else { socket.send(Message::Binary(bytes)).await }
-}
-
-/// Takes the stdcopy headers out of what a container without a terminal says.
-#[derive(Debug)]
-struct Unframer {
-    tty: bool,
-    buffer: BytesMut,
-}
-
-impl Unframer {
-    /// Returns what complete frames held; the rest waits.
-    fn feed(&mut self, bytes: &[u8]) -> Bytes {
-        if self.tty {
-            return Bytes::copy_from_slice(bytes);
-        }
-        self.buffer.extend_from_slice(bytes);
-        let mut output = BytesMut::new();
-        while let Some(head) = self.buffer.first_chunk::<HEADER_LEN>() {
-            // Our own supervisor writes these; a frame of no known stream has no length to skip.
-            let Some((_, length)) = parse_header(*head) else {
-                self.buffer.clear();
-                break;
-            };
-            let length = length as usize;
-            if self.buffer.len() < HEADER_LEN + length {
-                break;
-            }
-            self.buffer.advance(HEADER_LEN);
-            output.extend_from_slice(&self.buffer.split_to(length));
-        }
-        output.freeze()
+async fn send(socket: &mut Socket, bytes: &[u8]) -> SocketResult<()> {
+    if bytes.is_empty() {
+        return Ok(());
     }
+    socket.send(Message::binary(bytes.to_vec())).await
 }
 
 #[cfg(test)]
@@ -149,18 +119,5 @@ mod tests {
         headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         let head = String::from_utf8(head(&headers).unwrap()).unwrap();
         assert!(head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
-    }
-
-    #[test]
-    fn frames_are_opened_across_chunks() {
-        let mut frames = Unframer { tty: false, buffer: BytesMut::new() };
-        let wire = b"\x01\0\0\0\0\0\0\x02hi\x02\0\0\0\0\0\0\x01!";
-        let mut seen = Vec::new();
-        for byte in wire {
-            seen.extend_from_slice(&frames.feed(&[*byte]));
-        }
-        assert_eq!(seen, b"hi!");
-        let mut raw = Unframer { tty: true, buffer: BytesMut::new() };
-        assert_eq!(raw.feed(b"\x01x"), &b"\x01x"[..]);
     }
 }

@@ -403,6 +403,125 @@ fn execs_run_as_asked() {
     daemon.finish();
 }
 
+/// Makes an exec, and returns its id.
+fn create_exec(daemon: &Daemon, container: &str, body: &Value) -> String {
+    let created = daemon.api().post_json(&format!("/containers/{container}/exec"), body).unwrap();
+    assert_eq!(created.status, 201, "{}", created.text());
+    created.json()["Id"].as_str().unwrap().to_owned()
+}
+
+/// Starts an exec with an upgrade, and returns the content type and all that follows the head.
+fn start_exec(daemon: &Daemon, id: &str, body: &str) -> (String, String) {
+    let mut socket = daemon.api();
+    let head = format!(
+        "POST /v1.51/exec/{id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    socket.send(head.as_bytes()).unwrap();
+    let head = socket.response_head().unwrap();
+    assert_eq!(head.status, 101);
+    let kind = head.header("content-type").unwrap();
+    let kind = kind.strip_prefix("application/vnd.docker.").unwrap().to_owned();
+    let mut output = String::new();
+    socket.stream().read_to_string(&mut output).unwrap();
+    (kind, output)
+}
+
+#[test]
+fn an_exec_is_framed_as_its_starter_says() {
+    const OUT: &str = "\x01\0\0\0\0\0\0";
+    const ERR: &str = "\x02\0\0\0\0\0\0";
+    let daemon = daemon();
+    run_detached(&daemon, "framed", "sleep 1000");
+    let exec = |body: &Value, start: &str| {
+        start_exec(&daemon, &create_exec(&daemon, "framed", body), start)
+    };
+    let check = |created_tty: bool, started_tty: bool, kind: &str, output: &str| {
+        let body = json!({"Tty": created_tty, "AttachStdout": true, "AttachStderr": true,
+            "Cmd": ["sh", "-c", "echo o; sleep 0.1; echo e >&2; stty size 2>/dev/null"]});
+        let start = json!({"Tty": started_tty, "ConsoleSize": [30, 90]}).to_string();
+        let expect = (format!("{kind}-stream"), output.to_owned());
+        assert_eq!(exec(&body, &start), expect, "{created_tty} {started_tty}");
+    };
+    check(false, false, "multiplexed", &format!("{OUT}\x02o\n{ERR}\x02e\n"));
+    check(true, false, "multiplexed", &format!("{OUT}\x03o\r\n{OUT}\x03e\r\n"));
+    check(true, true, "raw", "o\r\ne\r\n30 90\r\n");
+    check(false, true, "raw", "o\n");
+    // A terminal's output is stdout: whoever attaches stderr alone reads nothing.
+    let nothing = json!({"Tty": true, "AttachStderr": true, "Cmd": ["sh", "-c", "echo e >&2"]});
+    assert_eq!(exec(&nothing, "{}").1, "");
+    daemon.finish();
+}
+
+#[test]
+fn why_an_exec_does_not_run_is_told_in_its_stream() {
+    let daemon = daemon();
+    run_detached(&daemon, "told", "sleep 1000");
+    let check = |body: Value, exit_code: i64, text: &str| {
+        let id = create_exec(&daemon, "told", &body);
+        let (_, told) = start_exec(&daemon, &id, r#"{"Tty":true}"#);
+        assert_eq!(told, format!("OCI runtime exec failed: exec failed: {text}\r\n"));
+        let exec = daemon.api().get(&format!("/exec/{id}/json")).unwrap().json();
+        assert_eq!(exec["ExitCode"], exit_code, "{text}");
+    };
+    let unable = |text: &str| format!("unable to start container process: {text}");
+    let set = "set in config.json failed: no such file or directory";
+    check(
+        json!({"Cmd": ["nope"]}),
+        127,
+        &unable("exec: \"nope\": executable file not found in $PATH"),
+    );
+    check(
+        json!({"Cmd": ["true"], "WorkingDir": "/nope"}),
+        127,
+        &unable(&format!("chdir to cwd (\"/nope\") {set}")),
+    );
+    check(json!({"Cmd": ["true"], "WorkingDir": "tmp"}), 128, "Cwd must be an absolute path");
+    check(
+        json!({"Cmd": ["true"], "Env": ["=x"]}),
+        128,
+        &unable("invalid environment variable: name cannot be empty"),
+    );
+    let id = create_exec(&daemon, "told", &json!({"Cmd": ["true"], "AttachStdout": true}));
+    start_exec(&daemon, &id, r#"{"Tty":true}"#);
+    let inspect = || daemon.api().get(&format!("/exec/{id}/json")).unwrap().json();
+    wait_until("its end", || (inspect()["Running"] == false).then_some(()));
+    let again = start_exec(&daemon, &id, r#"{"Tty":true}"#).1;
+    assert_eq!(again, format!("exec command {id} has already run\r\n"));
+    let again = daemon.api().post_json(&format!("/exec/{id}/start"), &json!({"Detach": true}));
+    assert_eq!(again.unwrap().status, 409);
+    let id = create_exec(&daemon, "told", &json!({"Cmd": ["true"], "User": "nobodyhere"}));
+    let answer = daemon.api().post_json(&format!("/exec/{id}/start"), &json!({})).unwrap();
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (400, "unable to find user nobodyhere: no matching entries in passwd file")
+    );
+    daemon.finish();
+}
+
+#[test]
+fn detaching_is_told_while_the_client_is_still_there() {
+    let daemon = daemon();
+    daemon.boxship(&["run", "-dit", "--name", "left", "busybox", "cat"]).ok();
+    let mut socket = daemon.api();
+    let path = "/containers/left/attach?stream=1&stdin=1&stdout=1";
+    socket
+        .send(format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n").as_bytes())
+        .unwrap();
+    assert_eq!(socket.response_head().unwrap().status, 101);
+    socket.send(b"\x10\x11").unwrap();
+    let mut rest = Vec::new();
+    socket.stream().read_to_end(&mut rest).unwrap();
+    wait_until("the event", || {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;
+        let path = format!("/events?since=1&until={now}");
+        daemon.api().get(&path).unwrap().text().contains("\"detach\"").then_some(())
+    });
+    drop(socket);
+    daemon.finish();
+}
+
 #[test]
 fn a_commit_succeeds_whenever_the_container_ends() {
     let daemon = daemon();

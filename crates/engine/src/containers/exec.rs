@@ -265,7 +265,8 @@ pub(super) fn create(
     let exec = Arc::new(Exec {
         id: Id::from_random(sys::random::bytes()),
         container,
-        keys: DetachKeys::parse(keys)?,
+        keys: DetachKeys::parse(keys)
+            .map_err(|_other_words| ExecError::EscapeKeys { keys: request.detach_keys.clone() })?,
         request,
         state: watch::Sender::new(State::Created),
     });
@@ -322,7 +323,7 @@ async fn run(
     let request = &exec.request;
     let options = attach.as_ref().map(|_| protocol::AttachOptions {
         stdin: request.attach_stdin,
-        stdout: request.attach_stdout || request.tty,
+        stdout: request.attach_stdout,
         stderr: request.attach_stderr,
     });
     let process = process(shared, request, snapshot, console_size, options.is_some())?;
@@ -389,6 +390,12 @@ fn process(
         chosen.cloned().unwrap_or_default()
     };
     let cwd = first([&request.working_dir, &config.working_dir]);
+    if !cwd.is_empty() && !cwd.starts_with('/') {
+        return Err(ExecError::RelativeCwd.into());
+    }
+    if env.iter().any(|variable| variable.starts_with('=')) {
+        return Err(ExecError::UnnamedVariable.into());
+    }
     let size = console_size.or(request.console_size);
     Ok(Process {
         args: request.cmd.clone().unwrap_or_default(),

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::answer::{self, ApiError};
 use crate::hijack::{End, Session, head, relay};
+use crate::reframe::Reframe;
 use crate::version;
 
 /// `/hijack` joins the client to the next of `containers` and reports how that ended; `/read`
@@ -24,7 +25,13 @@ impl App for TestApp {
         match request.uri().path() {
             "/hijack" => {
                 let stream = self.containers.lock().unwrap().pop();
-                let session = Session { stream, logs: None, keys: self.keys.clone() };
+                let session = Session {
+                    stream,
+                    logs: None,
+                    frames: Reframe::Keep,
+                    keys: self.keys.clone(),
+                    detached: None,
+                };
                 let head = head(request.headers(), version::MAXIMUM, false);
                 let ends = self.ends.clone();
                 Box::pin(async move {

@@ -10,6 +10,7 @@ use hyper::header::HeaderValue;
 
 use crate::answer::{self, Answer, ApiError, Body};
 use crate::hijack::{self, Session};
+use crate::reframe::Reframe;
 use crate::request::Request;
 use crate::upload::from_channel;
 use crate::websocket;
@@ -37,8 +38,14 @@ pub(super) async fn attach(request: Request) -> Result<Answer> {
     let handle = request.engine().containers.attach(request.name(), options).await?;
     let head = hijack::head(&request.headers, request.version, handle.tty);
     let AttachHandle { tty, stream, logs, keys, detached } = handle;
-    let session = Session { stream, logs: logs.map(|logs| logs.chunks), keys: tty.then_some(keys) };
-    Ok(hijack::takeover(head, session, detached))
+    let session = Session {
+        stream,
+        logs: logs.map(|logs| logs.chunks),
+        frames: Reframe::Keep,
+        keys: tty.then_some(keys),
+        detached: Some(detached),
+    };
+    Ok(hijack::takeover(head, session))
 }
 
 pub(super) async fn attach_websocket(request: Request) -> Result<Answer> {

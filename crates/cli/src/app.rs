@@ -1,7 +1,7 @@
 //! What every command needs: who we are, what the user configured, and the daemon.
 
 use client::config::{self, ConfigFile, Environment};
-use client::{Client, Request};
+use client::{Client, Endpoint, Request};
 use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, Outcome};
@@ -19,6 +19,8 @@ pub(crate) struct App {
     pub debug: bool,
     pub config: ConfigFile,
     pub client: Client,
+    /// Why the endpoint that the user chose cannot be used. Commands that need no daemon go on.
+    pub endpoint_problem: Option<Failure>,
 }
 
 impl App {
@@ -30,17 +32,11 @@ impl App {
         }
         let flags = global_flags(global);
         let config = read_config(&environment);
-        let endpoint =
-            config::resolve(&flags, &environment, &config).map_err(|error| {
-                match error.to_string() {
-                    text if text.starts_with("conflicting options") => Failure::new(text),
-                    text => Failure::new(format!("Failed to initialize: {text}")),
-                }
-            })?;
+        let (endpoint, endpoint_problem) = endpoint(&flags, &environment, &config)?;
         let user_agent = format!("Docker-Client/{DOCKER_VERSION} ({})", std::env::consts::OS);
         let client = Client::new(endpoint, environment.pinned_version(), &user_agent);
         let debug = global.bool("debug");
-        Ok(Self { program, environment, global: flags, debug, config, client })
+        Ok(Self { program, environment, global: flags, debug, config, client, endpoint_problem })
     }
 
     /// The name of the context in force.
@@ -51,6 +47,23 @@ impl App {
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Outcome<T> {
         Ok(self.client.get(Request::get(path)).await?)
     }
+}
+
+/// Resolves the endpoint; where that fails, stands in the default one and says why.
+fn endpoint(
+    flags: &config::Flags,
+    environment: &Environment,
+    file: &ConfigFile,
+) -> Outcome<(Endpoint, Option<Failure>)> {
+    let error = match config::resolve(flags, environment, file) {
+        Ok(endpoint) => return Ok((endpoint, None)),
+        Err(error) => error.to_string(),
+    };
+    if error.starts_with("conflicting options") {
+        return Err(Failure::new(error));
+    }
+    let default = config::endpoint(config::DEFAULT_HOST, None)?;
+    Ok((default, Some(Failure::new(format!("Failed to initialize: {error}")))))
 }
 
 /// A broken `config.json` is reported and otherwise ignored, as docker does.

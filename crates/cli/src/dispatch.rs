@@ -144,7 +144,10 @@ fn by_command(
             usage.trim_end()
         )));
     }
-    let app = App::new(program, global)?;
+    let mut app = App::new(program, global)?;
+    if let Some(problem) = app.endpoint_problem.take_if(|_problem| !command.action.is_local()) {
+        return Err(problem);
+    }
     execute(command.action, &app, &parsed)
 }
 
@@ -185,9 +188,15 @@ fn start<'a>(action: Action, app: &'a App, flags: &'a Parsed) -> Running<'a> {
         Action::ContainerUnpause => Box::pin(container::unpause(app, flags)),
         Action::ContainerUpdate => Box::pin(container::update(app, flags)),
         Action::ContainerWait => Box::pin(container::wait(app, flags)),
+        Action::ContextCreate => Box::pin(context::create(app, flags)),
+        Action::ContextExport => Box::pin(context::export(app, flags)),
+        Action::ContextImport => Box::pin(context::import(app, flags)),
         Action::ContextInspect => Box::pin(context::inspect(app, flags)),
         Action::ContextLs => Box::pin(context::ls(app, flags)),
+        Action::ContextRm => Box::pin(context::rm(app, flags)),
         Action::ContextShow => Box::pin(context::show(app)),
+        Action::ContextUpdate => Box::pin(context::update(app, flags)),
+        Action::ContextUse => Box::pin(context::use_context(app, flags)),
         Action::Events => Box::pin(system::events(app, flags)),
         Action::ImageHistory => Box::pin(image::history(app, flags)),
         Action::ImageImport => Box::pin(image::import(app, flags)),

@@ -1,23 +1,21 @@
 //! Where the daemon is: flags, environment, contexts, default; in docker's order.
 //!
 //! `-H` wins over `--context`, which wins over `DOCKER_HOST`, then `DOCKER_CONTEXT`, then
-//! `currentContext` of `config.json`. Contexts are only read here:
-//!
-//! ```text
-//! <config>/config.json                                   {"currentContext": "name"}
-//! <config>/contexts/meta/<sha256 of name>/meta.json      {"Name", "Endpoints": {"docker": ..}}
-//! <config>/contexts/tls/<sha256 of name>/docker/{ca,cert,key}.pem
-//! ```
+//! `currentContext` of `config.json`. Contexts themselves are in [`crate::contexts`].
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use sha2::Digest as _;
 
+use crate::contexts::{ContextStore, config_error, write_file};
 use crate::{Error, Result, Version};
 
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
+/// The default when TLS is asked for.
+const DEFAULT_TLS_HOST: &str = "tcp://localhost:2376";
 
 /// A daemon's address, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,27 +127,105 @@ impl ConfigFile {
     }
 }
 
-/// One context, as stored.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Context {
-    pub name: String,
-    pub metadata: ContextMetadata,
-    pub endpoints: BTreeMap<String, ContextEndpoint>,
+/// The members docker writes, in its order; others follow by name.
+const MEMBER_ORDER: &[&str] = &[
+    "auths",
+    "HttpHeaders",
+    "psFormat",
+    "imagesFormat",
+    "networksFormat",
+    "pluginsFormat",
+    "volumesFormat",
+    "statsFormat",
+    "detachKeys",
+    "credsStore",
+    "credHelpers",
+    "serviceInspectFormat",
+    "servicesFormat",
+    "tasksFormat",
+    "secretFormat",
+    "configFormat",
+    "nodesFormat",
+    "pruneFilters",
+    "proxies",
+    "currentContext",
+    "cliPluginsExtraDirs",
+    "plugins",
+    "aliases",
+    "features",
+];
+
+/// The members of `config.json`, all of them.
+pub type Members = serde_json::Map<String, serde_json::Value>;
+
+/// Reads `config.json`, changes it, and writes it as docker does. Members nobody here knows are
+/// kept; a file that cannot be read is left alone.
+pub fn edit(directory: &Path, change: impl FnOnce(&mut Members)) -> Result<()> {
+    // Where the file is a link, what it points to is replaced.
+    let path = directory.join("config.json");
+    let path = path.canonicalize().unwrap_or(path);
+    let (mut members, mode) = match std::fs::read(&path) {
+        Ok(text) => (parse_members(&path, &text)?, mode_of(&path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (Members::new(), 0o600),
+        Err(error) => return Err(config_error("open", &path, &error)),
+    };
+    change(&mut members);
+    members.entry("auths").or_insert_with(|| Members::new().into());
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| config_error("mkdir", directory, &error))?;
+    write_file(&path, render(&members).as_bytes(), mode)
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ContextMetadata {
-    pub description: String,
+fn parse_members(path: &Path, text: &[u8]) -> Result<Members> {
+    serde_json::from_slice(text)
+        .map_err(|error| Error::Config { message: format!("{}: {error}", path.display()) })
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ContextEndpoint {
-    pub host: String,
-    #[serde(rename = "SkipTLSVerify")]
-    pub skip_tls_verify: bool,
+fn mode_of(path: &Path) -> u32 {
+    std::fs::metadata(path).map_or(0o600, |status| status.permissions().mode() & 0o777)
+}
+
+fn render(members: &Members) -> String {
+    let mut names: Vec<&String> = members.keys().collect();
+    let place = |name: &str| MEMBER_ORDER.iter().position(|known| *known == name);
+    names.sort_by_key(|name| (place(name).unwrap_or(MEMBER_ORDER.len()), *name));
+    let entries: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let text = indented(&members[name.as_str()]).replace('\n', "\n\t");
+            format!("\t{}: {text}", serde_json::Value::from(name.as_str()))
+        })
+        .collect();
+    escape_html(&format!("{{\n{}\n}}", entries.join(",\n")))
+}
+
+fn indented(value: &serde_json::Value) -> String {
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    serde::Serialize::serialize(value, &mut serializer).expect("a JSON value is JSON");
+    String::from_utf8(bytes).expect("JSON is UTF-8")
+}
+
+/// Sets or (when empty) removes `currentContext`.
+pub fn set_current_context(members: &mut Members, name: &str) {
+    if name.is_empty() {
+        members.remove("currentContext");
+    } else {
+        members.insert("currentContext".to_owned(), name.into());
+    }
+}
+
+/// Writes `<`, `>`, `&` and two line separators in JSON as Go does; they are found in texts only.
+pub(crate) fn escape_html(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
 }
 
 /// Returns the name of the context in force, `default` when the host decides.
@@ -179,18 +255,23 @@ pub fn resolve(flags: &Flags, environment: &Environment, file: &ConfigFile) -> R
         });
     }
     match context_name(flags, environment, file).as_str() {
-        "default" => {
-            let host = flags.hosts.first().or(environment.docker_host.as_ref());
-            let host = host.map_or(DEFAULT_HOST, String::as_str);
-            endpoint(host, tls_from_flags(flags, environment))
-        }
+        "default" => default_endpoint(flags, environment),
         name => context_endpoint(&environment.config_dir(), name).map_err(|error| Error::Config {
             message: format!("unable to resolve docker endpoint: {error}"),
         }),
     }
 }
 
-fn tls_from_flags(flags: &Flags, environment: &Environment) -> Option<TlsFiles> {
+/// The endpoint of the context `default`: what flags and environment say.
+pub fn default_endpoint(flags: &Flags, environment: &Environment) -> Result<Endpoint> {
+    let host = flags.hosts.first().or(environment.docker_host.as_ref());
+    let tls = tls_from_flags(flags, environment);
+    let default = if tls.is_some() { DEFAULT_TLS_HOST } else { DEFAULT_HOST };
+    endpoint(host.map_or(default, String::as_str), tls)
+}
+
+/// The TLS files that flags and environment name; `None` when TLS is off.
+pub fn tls_from_flags(flags: &Flags, environment: &Environment) -> Option<TlsFiles> {
     let verify = flags.tls_verify || environment.docker_tls_verify;
     if !flags.tls && !verify {
         return None;
@@ -212,9 +293,9 @@ fn tls_from_flags(flags: &Flags, environment: &Environment) -> Option<TlsFiles> 
 }
 
 fn context_endpoint(directory: &Path, name: &str) -> Result<Endpoint> {
-    let context = load_context(directory, name)?;
-    let docker = context.endpoints.get("docker").cloned().unwrap_or_default();
-    let tls = directory.join("contexts/tls").join(context_id(name)).join("docker");
+    let store = ContextStore::new(directory);
+    let docker = store.load(name)?.docker().unwrap_or_default();
+    let tls = store.tls_directory(name).join("docker");
     let file = |name: &str| Some(tls.join(name)).filter(|path| path.exists());
     let files = tls.is_dir().then(|| TlsFiles {
         verify: !docker.skip_tls_verify,
@@ -223,37 +304,6 @@ fn context_endpoint(directory: &Path, name: &str) -> Result<Endpoint> {
         key: file("key.pem"),
     });
     endpoint(if docker.host.is_empty() { DEFAULT_HOST } else { &docker.host }, files)
-}
-
-/// Reads one context's record.
-pub fn load_context(directory: &Path, name: &str) -> Result<Context> {
-    let path = directory.join("contexts/meta").join(context_id(name)).join("meta.json");
-    let not_found = |_missing| Error::Config {
-        message: format!(
-            "context \"{name}\": context not found: open {}: no such file or directory",
-            path.display()
-        ),
-    };
-    let text = std::fs::read(&path).map_err(not_found)?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::Config { message: format!("{}: {error}", path.display()) })
-}
-
-/// Reads every context that can be read, ordered by name.
-pub fn list_contexts(directory: &Path) -> Vec<Context> {
-    let Ok(entries) = std::fs::read_dir(directory.join("contexts/meta")) else { return Vec::new() };
-    let mut contexts: Vec<Context> = entries
-        .flatten()
-        .filter_map(|entry| std::fs::read(entry.path().join("meta.json")).ok())
-        .filter_map(|text| serde_json::from_slice(&text).ok())
-        .collect();
-    contexts.sort_by(|a, b| a.name.cmp(&b.name));
-    contexts
-}
-
-/// The name of a context's directories.
-pub fn context_id(name: &str) -> String {
-    spec::Digest::from_bytes(sha2::Sha256::digest(name.as_bytes()).into()).hex()
 }
 
 /// Checks an address and fills in docker's default ports.
@@ -368,21 +418,38 @@ mod tests {
 
     #[test]
     fn contexts_are_read_from_their_hashed_directory() {
-        let directory =
-            std::env::temp_dir().join(format!("boxship-contexts-{}", std::process::id()));
-        let meta = directory.join("contexts/meta").join(context_id("lab"));
+        let directory = tempfile::tempdir().unwrap();
+        let meta = ContextStore::new(directory.path()).meta_directory("lab");
         std::fs::create_dir_all(&meta).unwrap();
         std::fs::write(
             meta.join("meta.json"),
             r#"{"Name":"lab","Metadata":{},"Endpoints":{"docker":{"Host":"tcp://lab:1"}}}"#,
         )
         .unwrap();
-        let found = context_endpoint(&directory, "lab");
-        let missing = context_endpoint(&directory, "nope");
-        let listed = list_contexts(&directory).len();
-        std::fs::remove_dir_all(&directory).unwrap();
+        let found = context_endpoint(directory.path(), "lab");
+        let missing = context_endpoint(directory.path(), "nope");
         assert_eq!(found.unwrap().address(), "tcp://lab:1");
         assert!(missing.unwrap_err().to_string().contains("context not found"));
-        assert_eq!(listed, 1);
+    }
+
+    #[test]
+    fn edits_keep_what_is_not_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = || std::fs::read_to_string(directory.path().join("config.json")).unwrap();
+        edit(directory.path(), |file| set_current_context(file, "lab")).unwrap();
+        assert_eq!(read(), "{\n\t\"auths\": {},\n\t\"currentContext\": \"lab\"\n}");
+        std::fs::write(
+            directory.path().join("config.json"),
+            r#"{"zz":{"b":[]},"currentContext":"lab","psFormat":"<x>"}"#,
+        )
+        .unwrap();
+        edit(directory.path(), |file| set_current_context(file, "")).unwrap();
+        assert_eq!(
+            read(),
+            "{\n\t\"auths\": {},\n\t\"psFormat\": \"\\u003cx\\u003e\",\n\t\"zz\": {\n\t\t\"b\": []\n\t}\n}"
+        );
+        std::fs::write(directory.path().join("config.json"), "{").unwrap();
+        assert!(edit(directory.path(), |file| set_current_context(file, "")).is_err());
+        assert_eq!(read(), "{");
     }
 }

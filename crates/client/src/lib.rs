@@ -8,6 +8,7 @@
 mod body;
 pub mod config;
 mod connection;
+pub mod contexts;
 mod error;
 mod request;
 mod response;
@@ -27,6 +28,7 @@ pub use error::{Error, Result};
 pub use hyper::Method;
 pub use request::Request;
 pub use response::{Hijacked, Response};
+pub use tls::check_material;
 
 /// An API version, `1.51` being `Version { major: 1, minor: 51 }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

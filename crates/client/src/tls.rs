@@ -82,6 +82,39 @@ fn private_key(path: &PathBuf) -> Result<PrivateKeyDer<'static>> {
         .map_err(|source| tls_error(format!("could not read key {}", path.display()), source))
 }
 
+/// Checks certificates and key that a context is to hold; complaints are docker's.
+pub fn check_material(ca: Option<&[u8]>, cert: Option<&[u8]>, key: Option<&[u8]>) -> Result<()> {
+    let refuse = |message: &str| Err(Error::Config { message: message.to_owned() });
+    let has_certificate =
+        |pem: &[u8]| matches!(CertificateDer::pem_slice_iter(pem).next(), Some(Ok(_)));
+    if ca.is_some_and(|ca| !has_certificate(ca)) {
+        return refuse("failed to retrieve context tls info: ca.pem seems invalid");
+    }
+    let (Some(cert), Some(key)) = (cert, key) else { return Ok(()) };
+    if !key.windows(11).any(|start| start == b"-----BEGIN ") {
+        return refuse("no valid private key found");
+    }
+    if !has_certificate(cert) {
+        return refuse(match PrivateKeyDer::from_pem_slice(cert) {
+            Ok(_) => {
+                "failed to retrieve context tls info: tls: failed to find certificate PEM data in \
+                 certificate input, but did find a private key; PEM inputs may have been switched"
+            }
+            Err(_) => {
+                "failed to retrieve context tls info: tls: failed to find any PEM data in \
+                 certificate input"
+            }
+        });
+    }
+    if PrivateKeyDer::from_pem_slice(key).is_err() {
+        return refuse(
+            "failed to retrieve context tls info: tls: failed to find PEM block with type ending \
+             in \"PRIVATE KEY\" in key input",
+        );
+    }
+    Ok(())
+}
+
 fn tls_error(what: String, source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Tls { what, source: Box::new(source) }
 }

@@ -105,9 +105,15 @@ pub(crate) enum Action {
     ContainerUnpause,
     ContainerUpdate,
     ContainerWait,
+    ContextCreate,
+    ContextExport,
+    ContextImport,
     ContextInspect,
     ContextLs,
+    ContextRm,
     ContextShow,
+    ContextUpdate,
+    ContextUse,
     Events,
     ImageHistory,
     ImageImport,
@@ -138,6 +144,24 @@ pub(crate) enum Action {
     VolumeLs,
     VolumePrune,
     VolumeRm,
+}
+
+impl Action {
+    /// True when the command works even if the endpoint that the user chose cannot be resolved.
+    pub(crate) fn is_local(self) -> bool {
+        matches!(
+            self,
+            Self::ContextCreate
+                | Self::ContextExport
+                | Self::ContextImport
+                | Self::ContextInspect
+                | Self::ContextLs
+                | Self::ContextRm
+                | Self::ContextShow
+                | Self::ContextUpdate
+                | Self::ContextUse
+        )
+    }
 }
 
 /// Finds a command by the words it is called by.

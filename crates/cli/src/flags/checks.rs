@@ -19,6 +19,7 @@ pub(super) fn check(kind: Kind, value: &str) -> Checked<Vec<String>> {
         Kind::Text | Kind::List | Kind::Map => Ok(vec![text()]),
         Kind::Strings => options::csv(value),
         Kind::Filter => filter(value),
+        Kind::Pairs => key_values(value),
         Kind::Bool => parse_bool(value).map(|on| vec![on.to_string()]),
         _ => one(kind, value).map(|stored| vec![stored]),
     }
@@ -50,6 +51,22 @@ fn one(kind: Kind, value: &str) -> Checked {
         Kind::Network => options::parse_network(value).map(|_network| ()).map(text),
         Kind::Gpus => options::parse_gpus(value).map(|_request| ()).map(text),
         _ => Ok(text(())),
+    }
+}
+
+/// Splits at commas only when there is more than one `=`, as pflag does.
+fn key_values(value: &str) -> Checked<Vec<String>> {
+    let malformed = |text: &str| format!("{text} must be formatted as key=value");
+    match value.matches('=').count() {
+        0 => Err(malformed(value)),
+        1 => Ok(vec![value.trim_matches('"').to_owned()]),
+        _ => {
+            let fields = options::csv(value)?;
+            match fields.iter().find(|field| !field.contains('=')) {
+                Some(field) => Err(malformed(field)),
+                None => Ok(fields),
+            }
+        }
     }
 }
 

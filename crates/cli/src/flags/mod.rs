@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     /// Like a list, and commas separate as well.
     Strings,
     Map,
+    /// `a=b,c=d`: pflag's stringToString.
+    Pairs,
     Filter,
     Env,
     Label,
@@ -60,6 +62,7 @@ impl Kind {
             Self::Duration => "duration",
             Self::Bytes | Self::SwapBytes => "bytes",
             Self::Map | Self::Sysctl => "map",
+            Self::Pairs => "stringToString",
             Self::Filter => "filter",
             Self::Strings => "strings",
             Self::Ulimit => "ulimit",

@@ -14,6 +14,7 @@ mod volume;
 
 pub(crate) use csv::csv;
 pub(crate) use device::{Device, parse_device};
+pub(crate) use files::open_error;
 pub(crate) use gpus::parse_gpus;
 pub(crate) use mount::parse_mount;
 pub(crate) use network::{NetworkOption, checked_mac, parse_network};

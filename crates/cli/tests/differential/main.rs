@@ -2,7 +2,8 @@
 //! its exit codes.
 //!
 //! The cases are text files beside this one. `create.txt` runs against a recorder that only notes
-//! requests, `refused.txt` against no daemon at all, `daemon.txt` against the daemon named by
+//! requests, `refused.txt` against no daemon at all, `contexts.txt` in directories that both command
+//! lines share (see [`session`]), `daemon.txt` against the daemon named by
 //! `BOXSHIP_DIFF_HOST`. What is missing (docker, the daemon) skips its part and says so.
 //!
 //! There is no harness: called as `docker` or `boxship`, this program is the command line, so that
@@ -13,6 +14,7 @@
 
 mod normal;
 mod recorder;
+mod session;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let pair = Pair::new(docker);
     let mut failed = pair.compare_requests();
     failed += pair.compare_refusals();
+    failed += session::compare(&pair, "contexts", include_str!("contexts.txt"), None);
     match std::env::var("BOXSHIP_DIFF_HOST") {
         Ok(host) => failed += pair.compare_with_daemon(&host),
         Err(_unset) => println!("daemon: skipped, BOXSHIP_DIFF_HOST names no daemon"),

@@ -1,6 +1,7 @@
 //! The table of every command, one file a family: names, usage, flags, and what runs them.
 
 mod container;
+mod context;
 mod image;
 mod network;
 mod run;
@@ -76,9 +77,15 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &system::VERSION,
     &system::INSPECT,
     &system::SEARCH,
-    &system::CONTEXT_INSPECT,
-    &system::CONTEXT_LS,
-    &system::CONTEXT_SHOW,
+    &context::CREATE,
+    &context::EXPORT,
+    &context::IMPORT,
+    &context::INSPECT,
+    &context::LS,
+    &context::RM,
+    &context::SHOW,
+    &context::UPDATE,
+    &context::USE,
     &run::RUN,
     &run::CREATE,
 ];

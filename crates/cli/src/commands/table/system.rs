@@ -1,4 +1,4 @@
-//! The daemon as a whole, contexts, and `inspect` of anything.
+//! The daemon as a whole, and `inspect` of anything.
 
 use super::{Action, Arity, Command, INSPECT_FORMAT, TABLE_FORMAT};
 use crate::flags::Kind::{Bool, Filter, Int, Text};
@@ -94,37 +94,4 @@ pub(crate) static SEARCH: Command = Command {
         flag("no-trunc", "", Bool, "", "Don't truncate output"),
     ]],
     action: Action::Search,
-};
-
-pub(crate) static CONTEXT_INSPECT: Command = Command {
-    paths: &["context inspect"],
-    usage: "[OPTIONS] [CONTEXT] [CONTEXT...]",
-    about: "Display detailed information on one or more contexts",
-    arity: Arity::AtLeast(0),
-    interspersed: true,
-    flags: &[&[flag("format", "f", Text, "", INSPECT_FORMAT)]],
-    action: Action::ContextInspect,
-};
-
-pub(crate) static CONTEXT_LS: Command = Command {
-    paths: &["context ls", "context list"],
-    usage: "[OPTIONS]",
-    about: "List contexts",
-    arity: Arity::Exactly(0),
-    interspersed: true,
-    flags: &[&[
-        flag("format", "", Text, "", TABLE_FORMAT),
-        flag("quiet", "q", Bool, "", "Only show context names"),
-    ]],
-    action: Action::ContextLs,
-};
-
-pub(crate) static CONTEXT_SHOW: Command = Command {
-    paths: &["context show"],
-    usage: "",
-    about: "Print the name of the current context",
-    arity: Arity::Exactly(0),
-    interspersed: true,
-    flags: &[],
-    action: Action::ContextShow,
 };

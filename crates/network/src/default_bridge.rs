@@ -57,6 +57,11 @@ impl DefaultBridge {
         for key in forwarding.turn_on {
             bridge::write_setting(key, "1")?;
         }
+        if default.plan.ipv4 {
+            // The host's own 127.0.0.1 may reach published ports; the rules keep containers from
+            // reaching it.
+            bridge::write_setting(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+        }
         Ok(default)
     }
 

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
+use runtime::protocol::errno_text;
+use rustix::io::Errno;
 use spec::{ErrorKind, Id, Kinded};
 use sys::netlink::NetlinkError;
 
+use crate::ports::Published;
 use crate::subnet::Subnet;
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,24 @@ pub enum NetworkError {
     EndpointExists { container: Id, network: String },
     #[error("no free name for a network interface")]
     NoInterfaceName,
+    #[error("unknown protocol")]
+    UnknownProtocol,
+    /// Another container's.
+    #[error("Bind for {ip}:{port} failed: port is already allocated")]
+    PortAllocated { ip: IpAddr, port: u16 },
+    #[error("failed to bind host port for {port}: {}", errno_text(errno.raw_os_error()))]
+    PortBind { port: Published, errno: Errno },
+    #[error("all ports are allocated")]
+    PortsExhausted,
+    #[error(
+        "publishing a port on {host} needs an address of that family in the container's network \
+         (there is no userland proxy)"
+    )]
+    NoAddressToPublish { host: IpAddr },
+    #[error("publishing ports needs the packet filter, which --iptables=false forbids")]
+    NoFirewall,
+    #[error("keep the ports' sockets")]
+    PortSockets(#[source] std::io::Error),
 }
 
 impl NetworkError {
@@ -65,6 +86,11 @@ impl Kinded for NetworkError {
             | Self::Setting { .. }
             | Self::NoInterfaceName
             | Self::PoolsExhausted
+            | Self::UnknownProtocol
+            | Self::PortAllocated { .. }
+            | Self::PortBind { .. }
+            | Self::PortsExhausted
+            | Self::PortSockets(_)
             | Self::AddressesExhausted { .. } => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
             Self::NotFound { .. } => ErrorKind::NotFound,
@@ -72,7 +98,9 @@ impl Kinded for NetworkError {
                 ErrorKind::Forbidden
             }
             Self::Exists { .. } => ErrorKind::Conflict,
-            Self::UserNetwork { .. } => ErrorKind::NotImplemented,
+            Self::UserNetwork { .. } | Self::NoAddressToPublish { .. } | Self::NoFirewall => {
+                ErrorKind::NotImplemented
+            }
             Self::NoBridge
             | Self::InvalidSubnet { .. }
             | Self::AddressOutside { .. }

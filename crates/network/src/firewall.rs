@@ -3,6 +3,17 @@
 //! ```text
 //! table inet boxship_<bridge> {                      # what the host routes
 //!     set bridges { ifname }   set uplinks { ifname }
+//!     map any4   { protocol . port : address . port }           # published on every address
+//!     map bound4 { address . protocol . port : address . port } # on one; the same for IPv6
+//!     chain raw { type filter hook prerouting priority -300; policy accept
+//!         iifname @bridges ip daddr 127.0.0.0/8 drop      # route_localnet is for answers only
+//!     }
+//!     chain dnat { type nat hook prerouting priority -100; policy accept
+//!         ip daddr 127.0.0.0/8 accept                     # nobody's loopback but ours
+//!         dnat ip to ip daddr . protocol . port map @bound4
+//!         fib daddr type local dnat ip to protocol . port map @any4
+//!     }
+//!     chain dnat_own { type nat hook output priority -100; ... the same without the first }
 //!     chain forward { type filter hook forward priority 0; policy accept
 //!         iifname @uplinks oifname @uplinks drop          # only if we turned forwarding on
 //!         meta nfproto <a family we do not manage> accept # only with --iptables=false
@@ -14,6 +25,8 @@
 //!     }
 //!     chain postrouting { type nat hook postrouting priority 100; policy accept
 //!         ip saddr S oifname != B masquerade              # for each bridge and family
+//!         ip saddr S oifname B ct status dnat masquerade  # a neighbour's or its own port
+//!         ip saddr 127.0.0.0/8 oifname B masquerade       # our loopback to a published port
 //!     }
 //! }
 //! table bridge boxship_<bridge> {                    # what goes from port to port
@@ -36,15 +49,16 @@
 //! into other tools' tables, which would make them unreadable for these tools. [`Firewall::conflicts`]
 //! finds such chains for `info`. Legacy (xtables) rule sets cannot be seen from here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sys::netlink::{NetlinkError, Socket};
 
 use crate::nft::{
-    BaseChain, Conntrack, DroppingChain, Expression, Family, Field, Hook, IFNAME_LENGTH, Layer,
-    Meta, Set, Table, Transaction, Verdict, contents, dropping_forward_chains, element_count,
-    generation,
+    BaseChain, Conntrack, DroppingChain, Element, Expression, Family, Field, Hook, IFNAME_LENGTH,
+    LOCAL_ADDRESS, Layer, Meta, Set, Table, Transaction, Verdict, contents,
+    dropping_forward_chains, element_count, generation, word,
 };
+use crate::ports::Published;
 use crate::subnet::Subnet;
 
 /// Everything the tables say, apart from the containers.
@@ -74,6 +88,7 @@ pub struct Member {
     pub port: String,
     pub mac: [u8; 6],
     pub ips: Vec<IpAddr>,
+    pub published: Vec<Published>,
 }
 
 const FORWARD: BaseChain =
@@ -83,19 +98,40 @@ const POSTROUTING: BaseChain =
 const PREROUTING: BaseChain =
     BaseChain { name: "prerouting", kind: "filter", hook: Hook::Prerouting, priority: -300 };
 
-const ROUTED_SETS: [Set; 2] = [
-    Set { name: "bridges", key: &[Field::InterfaceName] },
-    Set { name: "uplinks", key: &[Field::InterfaceName] },
+const RAW: BaseChain = BaseChain { name: "raw", ..PREROUTING };
+const DNAT: BaseChain =
+    BaseChain { name: "dnat", kind: "nat", hook: Hook::Prerouting, priority: -100 };
+const DNAT_OWN: BaseChain = BaseChain { name: "dnat_own", hook: Hook::Output, ..DNAT };
+
+const ROUTED_SETS: [Set; 6] = [
+    set("bridges", &[Field::InterfaceName]),
+    set("uplinks", &[Field::InterfaceName]),
+    Set { name: "any4", key: &[Field::Protocol, Field::Port], data: &[Field::Ipv4, Field::Port] },
+    Set {
+        name: "bound4",
+        key: &[Field::Ipv4, Field::Protocol, Field::Port],
+        data: &[Field::Ipv4, Field::Port],
+    },
+    Set { name: "any6", key: &[Field::Protocol, Field::Port], data: &[Field::Ipv6, Field::Port] },
+    Set {
+        name: "bound6",
+        key: &[Field::Ipv6, Field::Protocol, Field::Port],
+        data: &[Field::Ipv6, Field::Port],
+    },
 ];
 const BRIDGED_SETS: [Set; 7] = [
-    Set { name: "ports", key: &[Field::InterfaceName] },
-    Set { name: "macs", key: &[Field::Mac] },
-    Set { name: "ipv4", key: &[Field::Ipv4] },
-    Set { name: "ipv6", key: &[Field::Ipv6] },
-    Set { name: "port_macs", key: &[Field::InterfaceName, Field::Mac] },
-    Set { name: "port_ipv4", key: &[Field::InterfaceName, Field::Ipv4] },
-    Set { name: "port_ipv6", key: &[Field::InterfaceName, Field::Ipv6] },
+    set("ports", &[Field::InterfaceName]),
+    set("macs", &[Field::Mac]),
+    set("ipv4", &[Field::Ipv4]),
+    set("ipv6", &[Field::Ipv6]),
+    set("port_macs", &[Field::InterfaceName, Field::Mac]),
+    set("port_ipv4", &[Field::InterfaceName, Field::Ipv4]),
+    set("port_ipv6", &[Field::InterfaceName, Field::Ipv6]),
 ];
+
+const fn set(name: &'static str, key: &'static [Field]) -> Set {
+    Set { name, key, data: &[] }
+}
 
 const ESTABLISHED_OR_RELATED: u32 = 1 << 1 | 1 << 2;
 const STATUS_DNAT: u32 = 1 << 5;
@@ -147,9 +183,7 @@ impl Firewall {
             write_routed(&mut transaction, &self.routed, plan);
             write_bridged(&mut transaction, &self.bridged, plan);
             for member in members {
-                for (set, key) in elements(member) {
-                    transaction.add_element(&self.bridged, set, &key);
-                }
+                self.add_elements(&mut transaction, member);
             }
         }
         transaction.commit(&mut self.socket)?;
@@ -173,18 +207,43 @@ impl Firewall {
 
     pub fn add_member(&mut self, member: &Member) -> Result<(), NetlinkError> {
         let mut transaction = Transaction::new();
-        for (set, key) in elements(member) {
-            transaction.add_element(&self.bridged, set, &key);
-        }
+        self.add_elements(&mut transaction, member);
         transaction.commit(&mut self.socket)
     }
 
     pub fn remove_member(&mut self, member: &Member) -> Result<(), NetlinkError> {
         let mut transaction = Transaction::new();
-        for (set, key) in elements(member) {
-            transaction.delete_element(&self.bridged, set, &key);
+        for element in elements(member) {
+            transaction.delete_element(&self.bridged, &element);
+        }
+        for published in &member.published {
+            transaction.delete_element(&self.routed, &translation(published));
         }
         transaction.commit(&mut self.socket)
+    }
+
+    /// Opens ports; one element each (10 us).
+    pub fn publish(&mut self, ports: &[Published]) -> Result<(), NetlinkError> {
+        let mut transaction = Transaction::new();
+        for published in ports {
+            transaction.add_element(&self.routed, &translation(published));
+        }
+        transaction.commit(&mut self.socket)
+    }
+
+    fn add_elements(&self, transaction: &mut Transaction, member: &Member) {
+        for element in elements(member) {
+            transaction.add_element(&self.bridged, &element);
+        }
+        for published in &member.published {
+            transaction.add_element(&self.routed, &translation(published));
+        }
+    }
+
+    /// How many ports are published by the tables.
+    pub fn published_count(&mut self) -> Result<usize, NetlinkError> {
+        let maps = ROUTED_SETS.iter().filter(|set| !set.data.is_empty());
+        maps.map(|map| element_count(&mut self.socket, &self.routed, map.name)).sum()
     }
 
     /// How many elements the sets between ports have: one address of a container adds five.
@@ -227,10 +286,10 @@ fn write_routed(transaction: &mut Transaction, table: &Table, plan: &Plan) {
         transaction.set(table, set);
     }
     for bridge in &plan.bridges {
-        transaction.add_element(table, "bridges", &interface_name(&bridge.name));
+        transaction.add_element(table, &Element::key("bridges", interface_name(&bridge.name)));
     }
     for uplink in &plan.uplinks {
-        transaction.add_element(table, "uplinks", &interface_name(uplink));
+        transaction.add_element(table, &Element::key("uplinks", interface_name(uplink)));
     }
     transaction.chain(table, &FORWARD);
     for rule in forward_rules(plan) {
@@ -240,6 +299,14 @@ fn write_routed(transaction: &mut Transaction, table: &Table, plan: &Plan) {
     for rule in masquerade_rules(plan) {
         transaction.rule(table, POSTROUTING.name, &rule);
     }
+    transaction.chain(table, &RAW);
+    transaction.rule(table, RAW.name, &loopback_guard());
+    for chain in [&DNAT, &DNAT_OWN] {
+        transaction.chain(table, chain);
+        for rule in translation_rules(plan, chain.hook) {
+            transaction.rule(table, chain.name, &rule);
+        }
+    }
 }
 
 fn write_bridged(transaction: &mut Transaction, table: &Table, plan: &Plan) {
@@ -248,9 +315,10 @@ fn write_bridged(transaction: &mut Transaction, table: &Table, plan: &Plan) {
         transaction.set(table, set);
     }
     for bridge in &plan.bridges {
-        transaction.add_element(table, "macs", &bridge.mac);
+        transaction.add_element(table, &Element::key("macs", bridge.mac.to_vec()));
         for gateway in &bridge.gateways {
-            transaction.add_element(table, address_sets(*gateway).0, &octets(*gateway));
+            let set = address_sets(*gateway).0;
+            transaction.add_element(table, &Element::key(set, octets(*gateway)));
         }
     }
     transaction.chain(table, &PREROUTING);
@@ -294,20 +362,117 @@ fn forward_rules(plan: &Plan) -> Vec<Rule> {
 }
 
 fn masquerade_rules(plan: &Plan) -> Vec<Rule> {
-    let masquerading = plan.bridges.iter().filter(|bridge| bridge.masquerade);
-    let subnets =
-        masquerading.flat_map(|bridge| bridge.subnets.iter().map(move |subnet| (bridge, subnet)));
-    subnets
-        .filter(|(_, subnet)| if subnet.is_ipv4() { plan.ipv4 } else { plan.ipv6 })
-        .map(|(bridge, subnet)| {
-            let leaves = vec![
-                Expression::LoadMeta { key: Meta::OutputName, register: 1 },
-                Expression::NotEqual { register: 1, value: interface_name(&bridge.name) },
-                Expression::Masquerade,
+    let mut rules = Vec::new();
+    for bridge in &plan.bridges {
+        let managed = |subnet: &&Subnet| if subnet.is_ipv4() { plan.ipv4 } else { plan.ipv6 };
+        for subnet in bridge.subnets.iter().filter(managed) {
+            if bridge.masquerade {
+                let leaves = vec![
+                    Expression::LoadMeta { key: Meta::OutputName, register: 1 },
+                    Expression::NotEqual { register: 1, value: interface_name(&bridge.name) },
+                    Expression::Masquerade,
+                ];
+                rules.push([source_in(subnet), leaves].concat());
+            }
+            // Whoever is on the bridge himself would answer the neighbour directly, from an
+            // address that this one never spoke to.
+            let comes_back = [
+                source_in(subnet),
+                name_is(Meta::OutputName, bridge),
+                conntrack_any(Conntrack::Status, STATUS_DNAT),
             ];
-            [source_in(subnet), leaves].concat()
-        })
-        .collect()
+            rules.push([comes_back.concat(), vec![Expression::Masquerade]].concat());
+            let loopback = source_in(&loopback_of(subnet));
+            let answered = [loopback, name_is(Meta::OutputName, bridge)].concat();
+            rules.push([answered, vec![Expression::Masquerade]].concat());
+        }
+    }
+    rules
+}
+
+/// Containers' packets to a loopback address, which `route_localnet` would let in.
+fn loopback_guard() -> Rule {
+    let from_containers = vec![
+        Expression::LoadMeta { key: Meta::InputName, register: 1 },
+        Expression::InSet { set: "bridges", register: 1 },
+    ];
+    [from_containers, destination_in(&loopback_v4()), drop_it()].concat()
+}
+
+/// Published ports: those of one address first, then those of all.
+fn translation_rules(plan: &Plan, hook: Hook) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if plan.ipv4 {
+        if hook == Hook::Prerouting {
+            // What a neighbour of this host sends to 127.0.0.1 comes before routing discards it.
+            rules.push([destination_in(&loopback_v4()), accept()].concat());
+        }
+        rules.extend(translations(Family::Ipv4, "bound4", "any4"));
+    }
+    if plan.ipv6 {
+        if hook == Hook::Prerouting {
+            rules.push([destination_in(&loopback_v6()), accept()].concat());
+        }
+        rules.extend(translations(Family::Ipv6, "bound6", "any6"));
+    }
+    rules
+}
+
+fn translations(family: Family, bound: &'static str, any: &'static str) -> [Rule; 2] {
+    let (offset, length) = if family == Family::Ipv4 { (16, 4) } else { (24, 16) };
+    let destination = Expression::LoadPacket { layer: Layer::Network, offset, length, register: 1 };
+    let words = length / 4;
+    let protocol_and_port = |at: u32| {
+        let port = Expression::LoadPacket {
+            layer: Layer::Transport,
+            offset: 2,
+            length: 2,
+            register: word(at + 1),
+        };
+        vec![Expression::LoadMeta { key: Meta::L4Protocol, register: word(at) }, port]
+    };
+    let send = |map| {
+        let port = word(words);
+        vec![Expression::Translate { map }, Expression::DestinationNat { family, port }]
+    };
+    let is_local = vec![
+        Expression::LoadAddressType { register: 1 },
+        Expression::Equal { register: 1, value: LOCAL_ADDRESS.to_ne_bytes().to_vec() },
+    ];
+    [
+        [family_is(family), vec![destination], protocol_and_port(words), send(bound)].concat(),
+        [family_is(family), is_local, protocol_and_port(0), send(any)].concat(),
+    ]
+}
+
+/// The map's element of a published port.
+fn translation(published: &Published) -> Element {
+    let port = |number: u16| [number.to_be_bytes(), [0, 0]].concat();
+    let ipv4 = published.host_ip.is_ipv4();
+    let (set, address) = match (published.host_ip.is_unspecified(), ipv4) {
+        (true, true) => ("any4", Vec::new()),
+        (true, false) => ("any6", Vec::new()),
+        (false, true) => ("bound4", octets(published.host_ip)),
+        (false, false) => ("bound6", octets(published.host_ip)),
+    };
+    let protocol = vec![published.protocol.number(), 0, 0, 0];
+    Element {
+        set,
+        key: [address, protocol, port(published.host_port)].concat(),
+        data: [octets(published.container_ip), port(published.container_port)].concat(),
+    }
+}
+
+fn loopback_v4() -> Subnet {
+    Subnet::new(Ipv4Addr::LOCALHOST.into(), 8).expect("shorter than 32")
+}
+
+fn loopback_v6() -> Subnet {
+    Subnet::new(Ipv6Addr::LOCALHOST.into(), 128).expect("128 is the longest")
+}
+
+fn loopback_of(subnet: &Subnet) -> Subnet {
+    if subnet.is_ipv4() { loopback_v4() } else { loopback_v6() }
 }
 
 /// Frames from our ports whose sender is somebody else's.
@@ -353,18 +518,18 @@ fn spoofing_rules() -> Vec<Rule> {
     ]
 }
 
-/// The set elements that a container's end brings along.
-fn elements(member: &Member) -> Vec<(&'static str, Vec<u8>)> {
+/// The elements that a container's end brings along, between ports.
+fn elements(member: &Member) -> Vec<Element> {
     let port = interface_name(&member.port);
     let mut mac = member.mac.to_vec();
-    let mut elements = vec![("ports", port.clone()), ("macs", mac.clone())];
+    let mut elements = vec![Element::key("ports", port.clone()), Element::key("macs", mac.clone())];
     // Keys of several parts are padded to four bytes each.
     mac.resize(8, 0);
-    elements.push(("port_macs", [&port[..], &mac].concat()));
+    elements.push(Element::key("port_macs", [&port[..], &mac].concat()));
     for ip in &member.ips {
         let (all, own) = address_sets(*ip);
-        elements.push((all, octets(*ip)));
-        elements.push((own, [port.clone(), octets(*ip)].concat()));
+        elements.push(Element::key(all, octets(*ip)));
+        elements.push(Element::key(own, [port.clone(), octets(*ip)].concat()));
     }
     elements
 }
@@ -409,7 +574,15 @@ fn conntrack_any(key: Conntrack, bits: u32) -> Rule {
 }
 
 fn source_in(subnet: &Subnet) -> Rule {
-    let (family, offset) = if subnet.is_ipv4() { (Family::Ipv4, 12) } else { (Family::Ipv6, 8) };
+    address_in(subnet, if subnet.is_ipv4() { 12 } else { 8 })
+}
+
+fn destination_in(subnet: &Subnet) -> Rule {
+    address_in(subnet, if subnet.is_ipv4() { 16 } else { 24 })
+}
+
+fn address_in(subnet: &Subnet, offset: u32) -> Rule {
+    let family = if subnet.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
     let network = octets(subnet.at(0));
     let last = octets(subnet.at(subnet.last_offset()));
     let mask = network.iter().zip(&last).map(|(first, last)| !(first ^ last)).collect();

@@ -7,7 +7,7 @@
 //! link boxship0                 alias "boxship:boxship0", a fixed MAC, the gateway's address
 //! link veth<7 hex>              alias "boxship:boxship0:<container id>", port of the bridge;
 //!                               made by `runtime::interfaces::plug`, dies with the container
-//! table inet   boxship_boxship0 what is routed: masquerade, who may reach containers
+//! table inet   boxship_boxship0 what is routed: masquerade, published ports, who may reach containers
 //! table bridge boxship_boxship0 what is bridged: nobody speaks with another's address
 //! ```
 //!
@@ -16,13 +16,14 @@
 //! containers ([`Networks::reconcile`]). Only the networks' ids are on disk.
 //!
 //! Start reading at [`Networks`]. [`firewall`] draws the rules, [`ipam`] hands out addresses,
-//! [`files`] writes `resolv.conf`, `hosts` and `hostname`.
+//! [`ports`] the host's ports, [`files`] writes `resolv.conf`, `hosts` and `hostname`.
 //!
 //! To add a network driver: a plan of links and rules beside [`bridge`], and its name in
 //! `networks`; nothing else knows drivers.
 
 pub mod bridge;
 pub mod config;
+mod conntrack;
 mod default_bridge;
 mod error;
 pub mod files;
@@ -30,10 +31,12 @@ pub mod firewall;
 pub mod ipam;
 mod networks;
 pub mod nft;
+pub mod ports;
 mod records;
 pub mod subnet;
 
 pub use config::{AddressPool, NetworkConfig};
 pub use error::NetworkError;
 pub use networks::{Endpoint, EndpointRequest, EndpointSummary, NetworkInfo, Networks, PoolInfo};
+pub use ports::{PortRequest, Protocol, Published};
 pub use subnet::Subnet;

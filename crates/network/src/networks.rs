@@ -10,19 +10,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metadata::Store;
 use runtime::spec::Interface;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use spec::Id;
 use sys::netlink::{Batch, Socket, route};
 
 use crate::bridge::{self, Bridge};
 use crate::config::NetworkConfig;
+use crate::conntrack;
 use crate::default_bridge::DefaultBridge;
 use crate::error::NetworkError;
 use crate::firewall::Member;
+use crate::ports::{self, Place, PortRequest, Published};
 use crate::records::{self, DEFAULT_NETWORKS, NetworkRecord};
 use crate::subnet::Subnet;
 
@@ -51,6 +55,8 @@ pub struct Endpoint {
     pub gateway_v4: Option<IpAddr>,
     pub ipv6: Option<Subnet>,
     pub gateway_v6: Option<IpAddr>,
+    #[serde(default)]
+    pub published: Vec<Published>,
 }
 
 impl Endpoint {
@@ -67,7 +73,7 @@ impl Endpoint {
     pub(crate) fn member(&self) -> Option<Member> {
         let interface = self.interface.as_ref()?;
         let (port, mac) = (interface.host_name.clone(), interface.mac);
-        Some(Member { port, mac, ips: self.ips() })
+        Some(Member { port, mac, ips: self.ips(), published: self.published.clone() })
     }
 }
 
@@ -120,6 +126,8 @@ struct State {
     route: Socket,
     default_bridge: Option<DefaultBridge>,
     endpoints: HashMap<(Id, Id), Endpoint>,
+    /// Where the next search in the ephemeral range begins.
+    next_port: u16,
 }
 
 impl Networks {
@@ -132,7 +140,7 @@ impl Networks {
             Some(name) => Some(DefaultBridge::open(name, &config, &mut route)?),
             None => None,
         };
-        let state = State { route, default_bridge, endpoints: HashMap::new() };
+        let state = State { route, default_bridge, endpoints: HashMap::new(), next_port: 0 };
         Ok(Self { config, records, state: Mutex::new(state) })
     }
 
@@ -158,6 +166,59 @@ impl Networks {
         };
         state.endpoints.insert(key, endpoint.clone());
         Ok(endpoint)
+    }
+
+    /// Publishes ports of an endpoint, before its interface is made. Returns the descriptor that keeps them from the host's
+    /// programs; it is to be held as long as the endpoint is there. [`Networks::detach`] takes them
+    /// back; nothing is left behind when it fails.
+    pub fn publish(
+        &self,
+        endpoint: &mut Endpoint,
+        wanted: &[PortRequest],
+    ) -> Result<Option<OwnedFd>, NetworkError> {
+        let state = &mut *self.lock();
+        let Some(default) = state.default_bridge.as_mut().filter(|_| !wanted.is_empty()) else {
+            return Ok(None);
+        };
+        let firewall = default.firewall.as_mut().ok_or(NetworkError::NoFirewall)?;
+        let taken: Vec<_> =
+            state.endpoints.values().flat_map(|other| &other.published).cloned().collect();
+        let managed =
+            |ip: &IpAddr| if ip.is_ipv4() { default.plan.ipv4 } else { default.plan.ipv6 };
+        let ips: Vec<_> = endpoint.ips().into_iter().filter(managed).collect();
+        if ips.is_empty() {
+            return Err(NetworkError::NoFirewall);
+        }
+        let place = Place { ips, default_bind_ip: self.config.default_bind_ip };
+        let reserved = ports::reserve(wanted, &place, &taken, &mut state.next_port)?;
+        let published = reserved.ports.clone();
+        let carrier = reserved.into_carrier().map_err(NetworkError::PortSockets)?;
+        let key = (endpoint.network_id.clone(), endpoint.container.clone());
+        let opened = firewall.publish(&published);
+        if let Some(known) = state.endpoints.get_mut(&key) {
+            known.published.clone_from(&published);
+        }
+        let opened = match opened {
+            // Somebody flushed the tables: all anew.
+            Err(error) if error.errno == Errno::NOENT => {
+                default.replace_rules(&members(&state.endpoints))
+            }
+            opened => opened.map_err(NetworkError::kernel(&default.bridge.name)),
+        };
+        if let Err(error) = opened {
+            if let Some(known) = state.endpoints.get_mut(&key) {
+                known.published.clear();
+            }
+            return Err(error);
+        }
+        if let Err(error) = conntrack::forget_udp(&published) {
+            tracing::debug!(%error, "forget earlier clients of published ports");
+        }
+        endpoint.published = published;
+        if let Some(interface) = &mut endpoint.interface {
+            interface.hairpin = true;
+        }
+        Ok(carrier)
     }
 
     /// Takes `container` out of a network; no error when it is in none. Its link dies with its
@@ -319,6 +380,7 @@ impl Networks {
             mac: request.mac.unwrap_or_else(bridge::random_mac),
             mtu: self.config.mtu,
             isolated: !self.config.icc,
+            hairpin: false,
             addresses: addresses.map(|own| (own.ip(), own.prefix())).collect(),
             gateway_v4: match gateway_v4 {
                 IpAddr::V4(ip) => Some(ip),
@@ -401,6 +463,7 @@ fn bare_endpoint(record: &NetworkRecord, container: &Id) -> Endpoint {
         gateway_v4: None,
         ipv6: None,
         gateway_v6: None,
+        published: Vec::new(),
     }
 }
 

@@ -49,11 +49,15 @@ const SET_NAME: u16 = 2;
 const SET_FLAGS: u16 = 3;
 const SET_KEY_TYPE: u16 = 4;
 const SET_KEY_LENGTH: u16 = 5;
+const SET_DATA_TYPE: u16 = 6;
+const SET_DATA_LENGTH: u16 = 7;
 const SET_ID: u16 = 10;
 const ELEMENTS_TABLE: u16 = 1;
 const ELEMENTS_SET: u16 = 2;
 const ELEMENTS_LIST: u16 = 3;
 const ELEMENT_KEY: u16 = 1;
+const ELEMENT_DATA: u16 = 2;
+const SET_IS_MAP: u32 = 8;
 const LIST_ITEM: u16 = 1;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
@@ -85,6 +89,7 @@ pub struct Table {
 pub enum Hook {
     Prerouting = 0,
     Forward = 2,
+    Output = 3,
     Postrouting = 4,
 }
 
@@ -130,17 +135,65 @@ pub enum Layer {
     Transport = 2,
 }
 
+/// The address is one of this host's (`RTN_LOCAL`), as [`Expression::LoadAddressType`] says it.
+pub const LOCAL_ADDRESS: u32 = 2;
+
+/// The number of the 4-byte register `word` words after the beginning of the 16-byte register 1:
+/// where the parts of a longer key go.
+pub const fn word(word: u32) -> u32 {
+    8 + word
+}
+
 /// One step of a rule. Registers are 1 to 4, 16 bytes each; a longer value runs on into the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
-    LoadMeta { key: Meta, register: u32 },
-    LoadConntrack { key: Conntrack, register: u32 },
-    LoadPacket { layer: Layer, offset: u32, length: u32, register: u32 },
-    And { register: u32, mask: Vec<u8> },
-    Equal { register: u32, value: Vec<u8> },
-    NotEqual { register: u32, value: Vec<u8> },
-    InSet { set: &'static str, register: u32 },
-    NotInSet { set: &'static str, register: u32 },
+    LoadMeta {
+        key: Meta,
+        register: u32,
+    },
+    LoadConntrack {
+        key: Conntrack,
+        register: u32,
+    },
+    LoadPacket {
+        layer: Layer,
+        offset: u32,
+        length: u32,
+        register: u32,
+    },
+    And {
+        register: u32,
+        mask: Vec<u8>,
+    },
+    Equal {
+        register: u32,
+        value: Vec<u8>,
+    },
+    NotEqual {
+        register: u32,
+        value: Vec<u8>,
+    },
+    InSet {
+        set: &'static str,
+        register: u32,
+    },
+    NotInSet {
+        set: &'static str,
+        register: u32,
+    },
+    /// What the destination address is to this host's routes, in the host's byte order.
+    LoadAddressType {
+        register: u32,
+    },
+    /// Replaces the key that begins in register 1 by what the map has for it.
+    Translate {
+        map: &'static str,
+    },
+    /// Sends the connection to the address in register 1 and the port in register `port`.
+    DestinationNat {
+        family: Family,
+        port: u32,
+    },
     Verdict(Verdict),
     Masquerade,
 }
@@ -151,6 +204,8 @@ pub enum Field {
     Ipv4,
     Ipv6,
     Mac,
+    Protocol,
+    Port,
     InterfaceName,
 }
 
@@ -161,16 +216,47 @@ impl Field {
             Self::Ipv4 => (7, 4),
             Self::Ipv6 => (8, 16),
             Self::Mac => (9, 6),
+            Self::Protocol => (12, 1),
+            Self::Port => (13, 2),
             Self::InterfaceName => (41, IFNAME_LENGTH as u32),
         }
     }
 }
 
-/// A named set of keys.
+/// A named set of keys, or a map from keys to data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Set {
     pub name: &'static str,
     pub key: &'static [Field],
+    /// Empty for a set.
+    pub data: &'static [Field],
+}
+
+/// What a set or map has in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    pub set: &'static str,
+    pub key: Vec<u8>,
+    /// Empty in a set.
+    pub data: Vec<u8>,
+}
+
+impl Element {
+    /// An element of a set.
+    pub fn key(set: &'static str, key: Vec<u8>) -> Self {
+        Self { set, key, data: Vec::new() }
+    }
+}
+
+/// The type number and length of concatenated fields.
+fn concatenated(fields: &[Field]) -> (u32, u32) {
+    let (mut kind, mut length) = (0, 0);
+    for field in fields {
+        let (number, bytes) = field.describe();
+        kind = kind << 6 | number;
+        length += if fields.len() > 1 { bytes.next_multiple_of(4) } else { bytes };
+    }
+    (kind, length)
 }
 
 /// Changes that happen together or not at all.
@@ -236,49 +322,33 @@ impl Transaction {
     pub fn set(&mut self, table: &Table, set: &Set) {
         self.sets += 1;
         let id = self.sets;
-        let mut kind = 0;
-        let mut length = 0;
-        for field in set.key {
-            let (number, bytes) = field.describe();
-            kind = kind << 6 | number;
-            length += if set.key.len() > 1 { bytes.next_multiple_of(4) } else { bytes };
-        }
+        let (kind, length) = concatenated(set.key);
+        let (data_kind, data_length) = concatenated(set.data);
+        let is_map = !set.data.is_empty();
         self.add("add set", NEW_SET, CREATE, table, |message| {
             message.text(SET_TABLE, &table.name);
             message.text(SET_NAME, set.name);
-            message.u32_be(SET_FLAGS, 0);
+            message.u32_be(SET_FLAGS, if is_map { SET_IS_MAP } else { 0 });
             message.u32_be(SET_KEY_TYPE, kind);
             message.u32_be(SET_KEY_LENGTH, length);
+            if is_map {
+                message.u32_be(SET_DATA_TYPE, data_kind);
+                message.u32_be(SET_DATA_LENGTH, data_length);
+            }
             message.u32_be(SET_ID, id);
         });
     }
 
-    pub fn add_element(&mut self, table: &Table, set: &str, key: &[u8]) {
-        self.element("add set element", NEW_ELEMENT, CREATE, table, set, key);
+    pub fn add_element(&mut self, table: &Table, element: &Element) {
+        self.add("add set element", NEW_ELEMENT, CREATE, table, |message| {
+            write_element(message, table, element, &element.data);
+        });
     }
 
     /// The element must be there.
-    pub fn delete_element(&mut self, table: &Table, set: &str, key: &[u8]) {
-        self.element("delete set element", DELETE_ELEMENT, 0, table, set, key);
-    }
-
-    fn element(
-        &mut self,
-        step: &'static str,
-        kind: u16,
-        flags: u16,
-        table: &Table,
-        set: &str,
-        key: &[u8],
-    ) {
-        self.add(step, kind, flags, table, |message| {
-            message.text(ELEMENTS_TABLE, &table.name);
-            message.text(ELEMENTS_SET, set);
-            message.nested(ELEMENTS_LIST, |list| {
-                list.nested(LIST_ITEM, |element| {
-                    element.nested(ELEMENT_KEY, |data| data.bytes(DATA_VALUE, key));
-                });
-            });
+    pub fn delete_element(&mut self, table: &Table, element: &Element) {
+        self.add("delete set element", DELETE_ELEMENT, 0, table, |message| {
+            write_element(message, table, element, &[]);
         });
     }
 
@@ -308,6 +378,19 @@ impl Transaction {
         self.end();
         self.batch.bytes().to_vec()
     }
+}
+
+fn write_element(message: &mut Attributes<'_>, table: &Table, element: &Element, data: &[u8]) {
+    message.text(ELEMENTS_TABLE, &table.name);
+    message.text(ELEMENTS_SET, element.set);
+    message.nested(ELEMENTS_LIST, |list| {
+        list.nested(LIST_ITEM, |item| {
+            item.nested(ELEMENT_KEY, |value| value.bytes(DATA_VALUE, &element.key));
+            if !data.is_empty() {
+                item.nested(ELEMENT_DATA, |value| value.bytes(DATA_VALUE, data));
+            }
+        });
+    });
 }
 
 fn header(family: u8, resource: u16) -> [u8; 4] {
@@ -344,6 +427,25 @@ fn encode(expression: &Expression, item: &mut Attributes<'_>) {
         Expression::NotEqual { register, value } => compare(item, *register, 1, value),
         Expression::InSet { set, register } => lookup(item, set, *register, 0),
         Expression::NotInSet { set, register } => lookup(item, set, *register, 1),
+        Expression::LoadAddressType { register } => named(item, "fib", |data| {
+            const ADDRESS_TYPE: u32 = 3;
+            const OF_DESTINATION: u32 = 2;
+            data.u32_be(1, *register);
+            data.u32_be(2, ADDRESS_TYPE);
+            data.u32_be(3, OF_DESTINATION);
+        }),
+        Expression::Translate { map } => named(item, "lookup", |data| {
+            data.text(1, map);
+            data.u32_be(2, 1);
+            data.u32_be(3, 1);
+        }),
+        Expression::DestinationNat { family, port } => named(item, "nat", |data| {
+            const DESTINATION: u32 = 1;
+            data.u32_be(1, DESTINATION);
+            data.u32_be(2, *family as u32);
+            data.u32_be(3, 1);
+            data.u32_be(5, *port);
+        }),
         Expression::Verdict(verdict) => named(item, "immediate", |data| {
             data.u32_be(1, 0);
             data.nested(2, |value| {

@@ -89,11 +89,12 @@ fn pair(interface: &Interface, bridge: u32, container_netns: BorrowedFd<'_>) -> 
         if !interface.alias.is_empty() {
             link.bytes(route::IFLA_IFALIAS, interface.alias.as_bytes());
         }
-        if interface.isolated {
+        if interface.isolated || interface.hairpin {
             link.nested(route::IFLA_LINKINFO, |info| {
                 info.text(route::IFLA_INFO_SLAVE_KIND, "bridge");
                 info.nested(route::IFLA_INFO_SLAVE_DATA, |port| {
-                    port.u8(route::IFLA_BRPORT_ISOLATED, 1);
+                    port.u8(route::IFLA_BRPORT_ISOLATED, interface.isolated.into());
+                    port.u8(route::IFLA_BRPORT_MODE, interface.hairpin.into());
                 });
             });
         }

@@ -216,6 +216,10 @@ pub struct Interface {
     pub mtu: u32,
     /// Forbid traffic to other ports of the bridge (`icc=false`).
     pub isolated: bool,
+    /// Let the bridge send back on this port what came from it: with `br_netfilter` a container's
+    /// way to its own published port is bridged, not routed.
+    #[serde(default)]
+    pub hairpin: bool,
     pub addresses: Vec<(IpAddr, u8)>,
     pub gateway_v4: Option<Ipv4Addr>,
     pub gateway_v6: Option<Ipv6Addr>,

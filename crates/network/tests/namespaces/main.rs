@@ -5,5 +5,6 @@
 
 mod containers;
 mod daemon;
+mod ports;
 mod spoofing;
 mod world;

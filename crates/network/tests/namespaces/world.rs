@@ -166,7 +166,10 @@ impl Host {
     }
 
     pub(crate) fn run(&self, networks: &Networks) -> Container {
-        let endpoint = attach(networks);
+        self.plug(attach(networks))
+    }
+
+    pub(crate) fn plug(&self, endpoint: Endpoint) -> Container {
         let space = Space(namespace::create().unwrap());
         let interface = endpoint.interface.as_ref().unwrap();
         self.space.run(|| interfaces::plug(interface, space.fd().as_fd())).unwrap();

@@ -16,6 +16,7 @@ fn interface(host_name: &str) -> Interface {
         mac: [2, 0x42, 10, 0, 0, 2],
         mtu: 1400,
         isolated: true,
+        hairpin: false,
         addresses: vec![(Ipv4Addr::new(10, 0, 0, 2).into(), 24)],
         gateway_v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
         gateway_v6: None,

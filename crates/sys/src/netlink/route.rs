@@ -20,6 +20,7 @@ pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
 pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
 pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+pub const IFLA_BRPORT_MODE: u16 = 4;
 pub const IFLA_BRPORT_ISOLATED: u16 = 33;
 pub const VETH_INFO_PEER: u16 = 1;
 pub const UP: u32 = 1;

@@ -52,7 +52,7 @@ pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
     ("ContainerIDFile", Recorded, "written by the client"),
     ("LogConfig", Partly, "json-file, local, none; tag, labels-regex, env-regex are refused"),
     ("NetworkMode", Partly, "bridge, host, none, container:; no user-defined networks"),
-    ("PortBindings", Partly, "recorded; starting with published ports is refused"),
+    ("PortBindings", Works, "no userland proxy: an IPv6 address needs a network with IPv6"),
     ("RestartPolicy", Works, ""),
     ("AutoRemove", Works, ""),
     ("VolumeDriver", Partly, "local"),
@@ -74,7 +74,7 @@ pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
     ("OomScoreAdj", Works, ""),
     ("PidMode", Works, ""),
     ("Privileged", Works, ""),
-    ("PublishAllPorts", Partly, "with exposed ports, starting is refused"),
+    ("PublishAllPorts", Works, ""),
     ("ReadonlyRootfs", Works, ""),
     (
         "SecurityOpt",

@@ -18,7 +18,7 @@ use spec::Id;
 
 use crate::spec::{ContainerSpec, ExecSpec, Resources};
 
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 pub const INLINE_MAX: usize = 100 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,9 +41,17 @@ pub enum Request {
     /// The request carries one descriptor per element of `attach`: the supervisor's end of a
     /// stream socketpair that the daemon made (before the start, for `docker run`). Such a stream
     /// sees every byte from the first.
+    /// With `keeps` one more descriptor follows, which the supervisor does nothing with but hold
+    /// it open as long as the process runs: the sockets of published ports are on their way in it.
     Start {
         spec: Box<ContainerSpec>,
         attach: Vec<AttachOptions>,
+        keeps: bool,
+    },
+    /// Gives a running container the descriptor that it would have got with `Start`; its
+    /// supervisor before was killed. Carries it.
+    Keep {
+        id: Id,
     },
     Exec {
         spec: Box<ExecSpec>,
@@ -145,6 +153,8 @@ pub struct Running {
     pub pid: u32,
     pub started_at_nanos: i64,
     pub paused: bool,
+    /// Of [`crate::spec::NetworkSetup`].
+    pub network: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

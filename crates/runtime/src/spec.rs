@@ -201,6 +201,10 @@ pub struct NetworkSetup {
     pub interfaces: Vec<Interface>,
     /// `/proc/sys/net` values set before the program runs (`net.ipv4.ip_unprivileged_port_start`).
     pub sysctls: BTreeMap<String, String>,
+    /// The daemon's own record of this. It is given back with the list of what runs, since the
+    /// daemon may die before it has written down what it made.
+    #[serde(default)]
+    pub note: String,
 }
 
 /// A veth pair: one end on the host in a bridge, the other born inside the container.

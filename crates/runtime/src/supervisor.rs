@@ -119,6 +119,8 @@ struct Run {
     /// An exec shares its container's.
     cgroup: Rc<Cgroup>,
     oom_watch: Option<OwnedFd>,
+    /// The daemon's, held while the process runs and never looked at: published ports.
+    kept: Option<OwnedFd>,
     /// Kills for want of memory that were told.
     oom_kills_told: u64,
     phase: Phase,
@@ -180,6 +182,7 @@ impl Run {
             streams,
             cgroup,
             oom_watch: None,
+            kept: None,
             phase,
         }
     }

@@ -8,6 +8,7 @@
 mod bad_input;
 mod docker_cli;
 mod lifecycle;
+mod network;
 mod security;
 mod seeds;
 mod survival;

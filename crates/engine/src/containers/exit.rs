@@ -32,10 +32,12 @@ impl Task {
         progress.paused = false;
         let again = self.next_start(code, ran_for);
         self.state.progress.phase = if again.is_some() { Phase::Restarting } else { Phase::Exited };
-        let endpoint = self.state.progress.endpoint.take();
+        let mut endpoint = self.state.progress.endpoint.take();
         if let Some(endpoint) = &endpoint {
             self.emit_network("disconnect", endpoint);
         }
+        // Whoever waits for this end may want these ports next.
+        self.detach_network(endpoint.take_if(|endpoint| !endpoint.published.is_empty()));
         let extra =
             [("exitCode", code.to_string()), ("execDuration", ran_for.as_secs().to_string())];
         self.show();
@@ -108,6 +110,7 @@ impl Task {
         match present {
             Some(running) if running.generation >= self.state.progress.generation => {
                 self.adopt(&running);
+                self.keep_ports_again().await;
             }
             _ if !self.state.progress.is_alive() => {}
             // Not the supervisor's, yet alive: it dies with its descriptor telling.
@@ -126,6 +129,9 @@ impl Task {
         progress.pid = running.pid;
         progress.started_nanos = running.started_at_nanos;
         progress.paused = running.paused;
+        if let Some(endpoint) = super::start::noted_endpoint(running) {
+            progress.endpoint = Some(endpoint);
+        }
         self.orphaned = false;
         if let Err(error) = self.watch_process() {
             tracing::debug!(container = %self.container.id, %error, "open the process");

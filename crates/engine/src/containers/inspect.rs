@@ -120,19 +120,6 @@ fn graph_driver(shared: &Shared, snapshot: &Snapshot) -> GraphDriver {
     GraphDriver { data, name: crate::system::STORAGE_DRIVER.to_owned() }
 }
 
-/// The exposed ports with their protocol; ranges are expanded, nonsense is left out.
-pub(super) fn exposed(snapshot: &Snapshot) -> impl Iterator<Item = String> + '_ {
-    let ports = snapshot.definition.config.exposed_ports.iter().flatten();
-    ports.flat_map(|(port, _)| {
-        let (numbers, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let (low, high) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let protocol = protocol.to_ascii_lowercase();
-        let range = low.parse::<u16>().ok().zip(high.parse::<u16>().ok());
-        let range = range.map(|(low, high)| low..=high);
-        range.into_iter().flatten().map(move |number| format!("{number}/{protocol}"))
-    })
-}
-
 fn network_settings(shared: &Shared, snapshot: &Snapshot) -> NetworkSettings {
     let networks = networks(snapshot);
     let mut settings = NetworkSettings { networks, ..NetworkSettings::default() };
@@ -147,7 +134,7 @@ fn network_settings(shared: &Shared, snapshot: &Snapshot) -> NetworkSettings {
     settings.sandbox_key = format!("/proc/{}/ns/net", progress.pid);
     let Some(endpoint) = &progress.endpoint else { return settings };
     if endpoint.interface.is_some() {
-        settings.ports = exposed(snapshot).map(|port| (port, None)).collect();
+        settings.ports = super::ports::map(snapshot, endpoint);
         settings.bridge = shared.config().bridge.bridge.clone().unwrap_or_default();
     }
     let own = running_endpoint(endpoint, EndpointSettings::default());

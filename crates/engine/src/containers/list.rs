@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::container::{Port, Summary, SummaryHostConfig, SummaryNetworkSettings};
+use api_types::container::{Summary, SummaryHostConfig, SummaryNetworkSettings};
 use spec::time::human_duration;
 
 use super::filters::Selection;
@@ -103,7 +103,7 @@ fn summary(shared: &Shared, snapshot: &Snapshot, now: i64) -> Summary {
         image_id: definition.image_id.clone(),
         command: command_text(&definition.command_line()),
         created: definition.created_nanos / 1_000_000_000,
-        ports: ports(snapshot),
+        ports: super::ports::list(snapshot),
         size_rw: None,
         size_root_fs: None,
         labels: config.labels.clone(),
@@ -128,23 +128,6 @@ fn command_text(words: &[String]) -> String {
         }
     });
     quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// Exposed ports of a container that runs. (None are published yet.)
-fn ports(snapshot: &Snapshot) -> Vec<Port> {
-    if !snapshot.progress.is_alive() || snapshot.progress.endpoint.is_none() {
-        return Vec::new();
-    }
-    super::inspect::exposed(snapshot)
-        .filter_map(|port| {
-            let (number, kind) = port.split_once('/')?;
-            Some(Port {
-                private_port: number.parse().ok()?,
-                kind: kind.to_owned(),
-                ..Port::default()
-            })
-        })
-        .collect()
 }
 
 /// `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`.

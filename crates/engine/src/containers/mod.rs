@@ -21,6 +21,7 @@ mod mounts;
 pub mod options;
 mod persist;
 mod plan;
+mod ports;
 mod record;
 pub(crate) mod registry;
 mod remove;
@@ -166,9 +167,9 @@ impl Containers {
         });
         let known = Self::load(&shared)?;
         sweep(&shared);
-        Self::reconcile_network(&shared);
         let supervisor = Self::connect(&shared, &config).await?;
         shared.supervisor.set(supervisor).expect("set here only");
+        Self::reconcile_network(&shared);
         for (container, commands) in known {
             tokio::spawn(Task::new(Arc::clone(&shared), container).run(commands));
         }
@@ -201,13 +202,18 @@ impl Containers {
         Ok(Supervisor::connect(program, place, Arc::new(listener)).await?)
     }
 
-    /// Gives back the addresses of containers that were running when the daemon went.
+    /// Gives back the addresses and ports of containers that were running when the daemon went.
+    /// What the supervisor was told at their start counts, as our record may be older.
     fn reconcile_network(shared: &Shared) {
         let live: Vec<_> = shared
             .registry
             .all()
             .iter()
-            .filter_map(|container| container.snapshot().progress.endpoint.clone())
+            .filter_map(|container| {
+                let present = container.notices().borrow().present.clone();
+                let noted = present.and_then(|running| start::noted_endpoint(&running));
+                noted.or_else(|| container.snapshot().progress.endpoint.clone())
+            })
             .collect();
         for error in shared.networks.reconcile(&live) {
             tracing::warn!(%error, "reconcile the network");

@@ -77,6 +77,7 @@ pub(crate) fn container_spec(
         network: NetworkSetup {
             interfaces: around.endpoint.iter().filter_map(|end| end.interface.clone()).collect(),
             sysctls: net_sysctls,
+            note: serde_json::to_string(&around.endpoint).unwrap_or_default(),
         },
         cgroup: CgroupSpec {
             path: cgroup_path(definition, config),

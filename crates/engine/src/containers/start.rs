@@ -1,11 +1,12 @@
 //! Starting: everything the container needs is found or made, then the supervisor runs it.
 //!
-//! Order: checks, network endpoint, files (`hosts`, `resolv.conf`, `hostname`), the plan
+//! Order: checks, network endpoint, ports, files (`hosts`, `resolv.conf`, `hostname`), the plan
 //! ([`super::plan`]), the supervisor. What fails is undone: an endpoint is given back; files stay,
 //! they are written anew next time. A crash in between leaves an endpoint that the next
 //! reconciliation of the network forgets.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use network::files::{DnsSettings, ExtraHost, Reach, ResolvConf};
@@ -81,13 +82,17 @@ impl Task {
 
     async fn run_program(&mut self) -> Result<()> {
         let definition = self.state.definition.clone();
-        if publishes_ports(&definition) {
-            return Err(Error::unsupported("publishing ports (PortBindings, PublishAllPorts)"));
-        }
         let mut surroundings = self.surroundings(&definition)?;
-        let endpoint = self.attach_network(&definition)?;
+        let mut endpoint = self.attach_network(&definition)?;
+        let kept = match self.publish_ports(&definition, endpoint.as_mut()) {
+            Ok(kept) => kept,
+            Err(error) => {
+                self.detach_network(endpoint);
+                return Err(error);
+            }
+        };
         surroundings.endpoint.clone_from(&endpoint);
-        let ran = self.run_with(&definition, surroundings).await;
+        let ran = self.run_with(&definition, surroundings, kept).await;
         match ran {
             Ok(()) => {
                 if let Some(endpoint) = &endpoint {
@@ -109,7 +114,13 @@ impl Task {
         }
     }
 
-    async fn run_with(&mut self, definition: &Definition, around: Surroundings) -> Result<()> {
+    /// `kept` is what the supervisor holds while the program runs: its ports.
+    async fn run_with(
+        &mut self,
+        definition: &Definition,
+        around: Surroundings,
+        kept: Option<OwnedFd>,
+    ) -> Result<()> {
         write_network_files(&self.shared, definition, &around)?;
         if self.state.progress.generation == 0 {
             mark_root(&around.rootfs.upper)?;
@@ -117,10 +128,13 @@ impl Task {
         let config = self.shared.config();
         let generation = self.state.progress.generation + 1;
         let spec = plan::container_spec(definition, &around, &config, generation)?;
-        let (attach, descriptors) = std::mem::take(&mut self.streams).into_iter().unzip();
+        let (attach, mut descriptors): (_, Vec<_>) =
+            std::mem::take(&mut self.streams).into_iter().unzip();
+        let keeps = kept.is_some();
+        descriptors.extend(kept);
         // Counted before it happens: what the supervisor reports of it is then ours.
         self.state.progress.generation = generation;
-        let request = Request::Start { spec: Box::new(spec), attach };
+        let request = Request::Start { spec: Box::new(spec), attach, keeps };
         let answer = self.shared.supervisor().request(request, descriptors).await;
         let (reply, mut descriptors) = answer.map_err(|error| match error {
             crate::supervisor::SupervisorError::Failed(failure) => {
@@ -239,6 +253,43 @@ impl Task {
         Ok(Some(endpoint))
     }
 
+    /// Publishes what the container asks for. Without an interface of its own there is nothing to
+    /// publish, and Docker says nothing.
+    fn publish_ports(
+        &self,
+        definition: &Definition,
+        endpoint: Option<&mut Endpoint>,
+    ) -> Result<Option<OwnedFd>> {
+        let Some(endpoint) = endpoint.filter(|endpoint| endpoint.interface.is_some()) else {
+            return Ok(None);
+        };
+        let published = super::ports::wanted(definition)
+            .and_then(|wanted| self.shared.networks.publish(endpoint, &wanted));
+        published.map_err(|error| {
+            let (name, id) = (definition.name.to_string(), endpoint.endpoint_id.clone());
+            let kind = error.kind();
+            StartError::Connectivity { name, id, reason: error.to_string(), kind }.into()
+        })
+    }
+
+    /// Gives a supervisor that has no descriptors of the one before it the container's ports to
+    /// keep, as far as they can be had.
+    pub(super) async fn keep_ports_again(&self) {
+        let Some(endpoint) = &self.state.progress.endpoint else { return };
+        let reserved = network::ports::reserve_again(&endpoint.published);
+        let kept = match reserved.into_carrier() {
+            Ok(Some(carrier)) => carrier,
+            Ok(None) => return,
+            Err(error) => {
+                return tracing::warn!(container = %self.container.id, %error, "keep the ports");
+            }
+        };
+        let request = Request::Keep { id: self.container.id.clone() };
+        if let Err(error) = self.shared.supervisor().request(request, vec![kept]).await {
+            tracing::warn!(container = %self.container.id, %error, "keep the ports");
+        }
+    }
+
     pub(super) fn detach_network(&self, endpoint: Option<Endpoint>) {
         let Some(endpoint) = endpoint else { return };
         let network = endpoint.network_id.as_str();
@@ -264,14 +315,9 @@ impl Task {
     }
 }
 
-/// Host networking discards ports; all else would need rules that do not exist yet.
-fn publishes_ports(definition: &Definition) -> bool {
-    let host_config = &definition.host_config;
-    let bound = host_config.port_bindings.as_ref().is_some_and(|map| !map.is_empty());
-    let exposed = definition.config.exposed_ports.as_ref().is_some_and(|map| !map.is_empty());
-    let networked = !matches!(host_config.network_mode.as_str(), "host" | "none")
-        && modes::container(&host_config.network_mode).is_none();
-    networked && (bound || host_config.publish_all_ports && exposed)
+/// The endpoint that the supervisor was told of at the start.
+pub(super) fn noted_endpoint(running: &runtime::protocol::Running) -> Option<Endpoint> {
+    serde_json::from_str(&running.network).ok().flatten()
 }
 
 /// `02:42:ac:11:00:02`

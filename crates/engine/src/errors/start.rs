@@ -2,7 +2,7 @@
 //! the text says that there is no such program, 126 when it may not be executed, else 125.
 
 use runtime::protocol::Failure;
-use spec::{ErrorKind, Kinded};
+use spec::{ErrorKind, Id, Kinded};
 
 const CREATE: &str = "failed to create task for container: failed to create shim task: \
                       OCI runtime create failed: runc create failed";
@@ -24,6 +24,11 @@ pub enum StartError {
     NetworkNotFound { name: String },
     #[error("failed to set up container networking: {reason}")]
     Network { reason: String, kind: ErrorKind },
+    #[error(
+        "failed to set up container networking: driver failed programming external connectivity on \
+         endpoint {name} ({id}): {reason}"
+    )]
+    Connectivity { name: String, id: Id, reason: String, kind: ErrorKind },
     #[error("error gathering device information while adding custom device \"{path}\": {reason}")]
     Device { path: String, reason: String },
     #[error("stat {path}: {reason}")]
@@ -67,7 +72,7 @@ impl Kinded for StartError {
             | Self::Runtime { reason: Failure::Invalid { .. } } => ErrorKind::InvalidArgument,
             Self::NetworkNotFound { .. } => ErrorKind::NotFound,
             Self::JoinStopped { .. } => ErrorKind::Conflict,
-            Self::Network { kind, .. } => *kind,
+            Self::Network { kind, .. } | Self::Connectivity { kind, .. } => *kind,
             _ => ErrorKind::Internal,
         }
     }

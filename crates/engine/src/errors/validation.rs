@@ -170,6 +170,8 @@ pub enum ValidationError {
 
     #[error("invalid port specification: \"{port}\"")]
     Port { port: String },
+    #[error("invalid port binding: invalid host IP address: {ip}")]
+    HostIp { ip: String },
     #[error("bad format for add-host: \"{entry}\"")]
     ExtraHost { entry: String },
     #[error("invalid IP address in add-host: \"{address}\"")]

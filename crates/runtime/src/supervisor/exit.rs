@@ -121,6 +121,8 @@ impl Supervisor {
         self.count_oom(key);
         let Some(run) = self.runs.get_mut(&key) else { return };
         run.phase = Phase::Ended;
+        // Before anybody hears of the end: its ports are free again.
+        run.kept = None;
         self.by_id.remove(&run.saved.id);
         let is_container = run.saved.container.is_none();
         if is_container

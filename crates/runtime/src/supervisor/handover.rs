@@ -43,6 +43,8 @@ struct RunImage {
     oom_kills_told: u64,
     /// None when the process has ended and its clients have not read everything yet.
     pidfd: Option<RawFd>,
+    #[serde(default)]
+    kept: Option<RawFd>,
     stdin: Option<RawFd>,
     stdout: Option<RawFd>,
     stderr: Option<RawFd>,
@@ -155,6 +157,7 @@ impl Supervisor {
                 is_child: run.is_child,
                 oom_kills_told: run.oom_kills_told,
                 pidfd: run.pidfd.as_ref().map(&mut keep).transpose()?,
+                kept: run.kept.as_ref().map(&mut keep).transpose()?,
                 stdin: stdin.as_ref().map(&mut keep).transpose()?,
                 stdout: stdout.as_ref().map(&mut keep).transpose()?,
                 stderr: stderr.as_ref().map(&mut keep).transpose()?,
@@ -196,6 +199,7 @@ impl Supervisor {
             stderr: take(image.stderr),
         };
         let pidfd = take(image.pidfd);
+        let kept = take(image.kept);
         let cgroup = Rc::new(self.hierarchies.adopt(&saved.cgroup)?);
         let directory = saved.directory(&self.config.exec_root);
         let log = Recorder::open(&saved.log, &directory, saved.tty)
@@ -210,8 +214,8 @@ impl Supervisor {
         let is_container = saved.container.is_none();
         let ended = pidfd.is_none();
         let phase = if ended { Phase::Ended } else { Phase::Running };
-        let run =
-            Run { saved, pidfd, is_child, streams, cgroup, oom_watch: None, oom_kills_told, phase };
+        let run = Run::new(saved, streams, cgroup, phase);
+        let run = Run { pidfd, is_child, oom_kills_told, kept, ..run };
         let key = self.insert(run);
         self.with_streams(key, |streams, io| streams.open(ends, io));
         if ended {

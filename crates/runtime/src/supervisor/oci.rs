@@ -113,7 +113,7 @@ impl Supervisor {
         let step = Step::Create(Box::new(spec.clone()));
         let start = OciStart::new(&asked, call, tool, step, console);
         let run = Run::new(saved, streams, cgroup, Phase::Oci(Box::new(start)));
-        self.begin(run, ends, asked.attach);
+        self.begin(run, ends, asked);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Supervisor {
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, None);
         let start = OciStart::new(&asked, call, tool, Step::Exec, console);
         let run = Run::new(saved, streams, cgroup, Phase::Oci(Box::new(start)));
-        self.begin(run, ends, asked.attach);
+        self.begin(run, ends, asked);
         Ok(())
     }
 

@@ -57,13 +57,20 @@ impl Supervisor {
         client: u32,
         sequence: u64,
         request: Request,
-        fds: Vec<OwnedFd>,
+        mut fds: Vec<OwnedFd>,
     ) -> Option<Answer> {
         let started = match request {
-            Request::Start { spec, attach } => paired(attach, fds)
-                .and_then(|attach| self.start(spec, Asked { client, sequence, attach }, 0)),
-            Request::Exec { spec, attach } => paired(attach.into_iter().collect(), fds)
-                .and_then(|attach| self.exec(&spec, Asked { client, sequence, attach })),
+            Request::Start { spec, attach, keeps } => {
+                let kept = if keeps { fds.pop() } else { None };
+                paired(attach, fds).and_then(|attach| {
+                    self.start(spec, Asked { client, sequence, attach, kept }, 0)
+                })
+            }
+            Request::Exec { spec, attach } => {
+                paired(attach.into_iter().collect(), fds).and_then(|attach| {
+                    self.exec(&spec, Asked { client, sequence, attach, kept: None })
+                })
+            }
             Request::Hello { version, exits_seen } => {
                 return self.hello(client, sequence, version, exits_seen);
             }
@@ -73,7 +80,7 @@ impl Supervisor {
         started.err().map(Err)
     }
 
-    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Answer {
+    fn answer(&mut self, request: Request, mut fds: Vec<OwnedFd>) -> Answer {
         match request {
             Request::Signal { id, signal } => self.signal(&id, signal),
             Request::KillAll { id } => done(self.container(&id)?.1.cgroup.kill_all()),
@@ -84,6 +91,13 @@ impl Supervisor {
             }
             Request::Resize { id, columns, rows } => self.resize(&id, columns, rows),
             Request::Attach { id, options } => self.attach(&id, options, fds),
+            Request::Keep { id } => {
+                let (key, _) = self.container(&id)?;
+                if let Some(run) = self.runs.get_mut(&key) {
+                    run.kept = fds.pop();
+                }
+                DONE
+            }
             Request::CloseStdin { id } => self.close_stdin(&id),
             Request::Stats { id } => {
                 Ok((Reply::Stats(Box::new(stats(self.container(&id)?.1)?)), Vec::new()))
@@ -232,6 +246,7 @@ impl Supervisor {
                 pid: saved.pid,
                 started_at_nanos: saved.started_at_nanos,
                 paused: saved.paused,
+                network: saved.network.clone(),
             })
             .collect()
     }

@@ -36,6 +36,8 @@ pub(super) struct Asked {
     pub(super) client: u32,
     pub(super) sequence: u64,
     pub(super) attach: Attachments,
+    /// To be held while the process runs.
+    pub(super) kept: Option<OwnedFd>,
 }
 
 /// Clients with our ends of their streams.
@@ -98,6 +100,7 @@ impl Supervisor {
             cgroup: spec.cgroup.path.clone(),
             private_pids: spec.namespaces.pid == Namespace::Private,
             own_network: spec.namespaces.net != Namespace::Host,
+            network: spec.network.note.clone(),
             paused: false,
             oom_kills: cgroup.oom_kills(),
             oci_runtime: None,
@@ -136,7 +139,7 @@ impl Supervisor {
         pending.release().map_err(|failure| told(&pending).unwrap_or(failure))?;
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
         let cgroup = Rc::clone(cgroup);
-        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked.attach);
+        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked);
         Ok(())
     }
 
@@ -159,6 +162,7 @@ impl Supervisor {
             tty: spec.process.tty,
             stdin: StdinMode::of_exec(&spec.process),
             log: LogSpec::None,
+            network: String::new(),
             ..container.saved.clone()
         };
         let directory = saved.directory(&self.config.exec_root);
@@ -184,7 +188,7 @@ impl Supervisor {
         let pidfd = container.pidfd.as_ref().ok_or(Failure::NotRunning)?;
         let pending = init::spawn_exec(spec, pidfd.as_fd(), &cgroup, stdio)?;
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, None);
-        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked.attach);
+        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked);
         Ok(())
     }
 
@@ -215,8 +219,9 @@ impl Supervisor {
 
     /// Enters the process into the books and waits for what it, or the program that makes it,
     /// reports.
-    pub(super) fn begin(&mut self, mut run: Run, ends: Ends, attach: Attachments) {
-        for (options, socket) in attach {
+    pub(super) fn begin(&mut self, mut run: Run, ends: Ends, asked: Asked) {
+        run.kept = asked.kept;
+        for (options, socket) in asked.attach {
             let stdin = options.stdin && run.saved.stdin != StdinMode::Null;
             run.streams.attach(socket, AttachOptions { stdin, ..options }, Vec::new());
         }

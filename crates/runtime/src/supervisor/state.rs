@@ -47,6 +47,9 @@ pub(super) struct Saved {
     pub(super) private_pids: bool,
     /// Interfaces are counted in its stats.
     pub(super) own_network: bool,
+    /// The daemon's record of its network.
+    #[serde(default)]
+    pub(super) network: String,
     pub(super) paused: bool,
     /// Kills for want of memory before this process.
     pub(super) oom_kills: u64,

@@ -265,7 +265,8 @@ impl Fixture {
         options: AttachOptions,
     ) -> UnixStream {
         let (theirs, ours) = stream_pair();
-        let request = Request::Start { spec: Box::new(spec.clone()), attach: vec![options] };
+        let request =
+            Request::Start { spec: Box::new(spec.clone()), attach: vec![options], keeps: false };
         let (reply, _) = self.call_with(request, vec![theirs]).unwrap();
         assert!(matches!(reply, Reply::Started { .. }), "{reply:?}");
         ours
@@ -365,7 +366,7 @@ pub(crate) fn stream_pair() -> (OwnedFd, UnixStream) {
 }
 
 pub(crate) fn start(spec: &ContainerSpec) -> Request {
-    Request::Start { spec: Box::new(spec.clone()), attach: Vec::new() }
+    Request::Start { spec: Box::new(spec.clone()), attach: Vec::new(), keeps: false }
 }
 
 pub(crate) fn started(result: Result<Reply, Failure>) -> u32 {

@@ -154,17 +154,27 @@ fn ports(host_config: &HostConfig) -> Result<(), ValidationError> {
         let number = port.split('/').next().unwrap_or_default();
         port_number(number)?;
         for binding in bindings.iter().flatten() {
-            let (low, high) = binding.host_port.split_once('-').unwrap_or((&binding.host_port, ""));
-            if low.is_empty() && !high.is_empty() {
-                return Err(ValidationError::Port { port: binding.host_port.clone() });
-            }
-            for number in [low, high].into_iter().filter(|number| !number.is_empty()) {
-                port_number(number)
-                    .map_err(|_bad| ValidationError::Port { port: binding.host_port.clone() })?;
+            host_ports(&binding.host_port)?;
+            let ip = &binding.host_ip;
+            if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
+                // Docker takes it for no address, and publishes on all.
+                return Err(ValidationError::HostIp { ip: ip.clone() });
             }
         }
     }
     Ok(())
+}
+
+/// Empty, `8080` or `8000-8010`.
+fn host_ports(text: &str) -> Result<(), ValidationError> {
+    let invalid = || ValidationError::Port { port: text.to_owned() };
+    let number = |text: &str| text.parse::<u16>().map_err(|_bad| invalid());
+    match text.split_once('-') {
+        None if text.is_empty() => Ok(()),
+        None => number(text).map(drop),
+        Some((low, high)) if number(low)? <= number(high)? => Ok(()),
+        Some(_) => Err(invalid()),
+    }
 }
 
 fn port_number(text: &str) -> Result<u16, ValidationError> {

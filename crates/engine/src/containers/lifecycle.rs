@@ -214,12 +214,24 @@ impl Task {
         }
         self.deliver(number).await?;
         self.state.emit(&self.shared.events, "kill", [("signal", number.to_string())]);
-        // A frozen process takes no signal but SIGKILL, and version 1 cgroups not even that.
         if ends && self.state.progress.paused {
-            self.order(Request::Resume { id: self.container.id.clone() }).await?;
-            self.state.progress.paused = false;
-            self.publish();
+            self.thaw_to_end().await?;
         }
+        Ok(())
+    }
+
+    /// A frozen process takes no signal but SIGKILL, and version 1 cgroups not even that. On
+    /// version 2 it may have ended by now.
+    async fn thaw_to_end(&mut self) -> Result<()> {
+        use crate::supervisor::SupervisorError as S;
+        use runtime::protocol::Failure;
+        let id = self.container.id.clone();
+        match self.shared.supervisor().order(Request::Resume { id }).await {
+            Ok(()) | Err(S::Failed(Failure::NotRunning | Failure::NotFound)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+        self.state.progress.paused = false;
+        self.publish();
         Ok(())
     }
 

@@ -213,7 +213,11 @@ impl Group {
     }
 
     pub(super) fn thaw(&self) -> Result<(), Failure> {
-        self.dir.write("cgroup.freeze", "0").map_err(|errno| self.failure("thaw", errno))
+        match self.dir.write("cgroup.freeze", "0") {
+            // Removed already: killed processes do not wait for the thaw.
+            Err(Errno::NODEV | Errno::NOENT) => Ok(()),
+            other => other.map_err(|errno| self.failure("thaw", errno)),
+        }
     }
 
     pub(super) fn kill_all(&self) -> Result<(), Failure> {

@@ -6,9 +6,10 @@
 //! this tests behaviour, not speed. What is in the machine:
 //!
 //!     kernel      linux-image-cloud-amd64 of bookworm, unpacked once below target/vm
-//!     initramfs   busybox, the test programs, the libraries they are linked to, kernel modules,
-//!                 and an /init that copies all this to a tmpfs (pivot_root does not work on the
-//!                 initramfs itself), runs the programs and powers off
+//!     initramfs   busybox, the test programs, what they start (boxship, the busybox image), the
+//!                 libraries they are linked to, kernel modules, and an /init that copies all this
+//!                 to a tmpfs (pivot_root does not work on the initramfs itself), runs the programs
+//!                 and powers off
 //!     console     everything printed; `VM-EXIT program code` after each program
 //!
 //! Nothing waits for ever: a program that takes half of the timeout (600 s) is killed, with a list
@@ -88,10 +89,11 @@ impl Options {
     }
 }
 
-/// A test program: `runtime-cgroup` and where cargo put it.
+/// A test program, `runtime-cgroup`, or one that tests start; and where cargo put it.
 struct Program {
     name: String,
     path: PathBuf,
+    is_test: bool,
 }
 
 /// Builds the integration tests.
@@ -107,7 +109,11 @@ fn build(options: &Options) -> Result<Vec<Program>, String> {
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let programs: Vec<Program> = text.lines().filter_map(program).collect();
-    if programs.is_empty() { Err("no integration tests found".to_owned()) } else { Ok(programs) }
+    if programs.iter().any(|program| program.is_test) {
+        Ok(programs)
+    } else {
+        Err("no integration tests found".to_owned())
+    }
 }
 
 /// Reads one of cargo's messages.
@@ -115,29 +121,35 @@ fn program(line: &str) -> Option<Program> {
     let message: serde_json::Value = serde_json::from_str(line).ok()?;
     let path = message.get("executable")?.as_str()?;
     let target = message.get("target")?;
-    let is_test = target.get("kind")?.as_array()?.iter().any(|kind| kind == "test");
+    let kind = target.get("kind")?.as_array()?.first()?.as_str()?;
+    let is_test = kind == "test";
     let package = Path::new(target.get("src_path")?.as_str()?)
         .ancestors()
         .find(|directory| directory.join("Cargo.toml").exists())?
         .file_name()?
         .to_str()?;
     let name = format!("{package}-{}", target.get("name")?.as_str()?);
-    is_test.then(|| Program { name, path: PathBuf::from(path) })
+    (is_test || kind == "bin").then(|| Program { name, path: PathBuf::from(path), is_test })
 }
 
 const BUSYBOX: &str = "/usr/bin/busybox";
 
+/// Made by `scripts/images`; daemons under test load it.
+const BUSYBOX_IMAGE: &str = "target/images/busybox.tar";
+
 const INIT: &str = include_str!("vm_test/init.sh");
 
 /// What containers and their network are made of, where it is not built in.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 12] = [
     "overlay",
     "veth",
     "bridge",
     "br_netfilter",
     "nf_tables",
     "nft_chain_nat",
+    "nft_ct",
     "nft_masq",
+    "nft_meta_bridge",
     "erofs",
     "loop",
     "vxlan",
@@ -176,16 +188,17 @@ fn pack(
     }
     let mut libraries = std::collections::BTreeSet::new();
     for program in programs {
-        archive.host_file(&format!("tests/{}", program.name), &program.path)?;
+        if program.is_test {
+            archive.host_file(&format!("tests/{}", program.name), &program.path)?;
+        } else {
+            // Where tests were told at their build that it is.
+            archive.same_path(&program.path)?;
+            archive.parents("images/");
+            archive.host_file("images/busybox.tar", &crate::root().join(BUSYBOX_IMAGE))?;
+        }
         libraries.extend(libraries_of(&program.path)?);
     }
-    for library in &libraries {
-        let place = library.strip_prefix("/").unwrap_or(library).to_string_lossy();
-        let place =
-            if place.starts_with("lib") { format!("usr/{place}") } else { place.into_owned() };
-        archive.parents(&place);
-        archive.host_file(&place, library)?;
-    }
+    libraries.iter().try_for_each(|library| archive.same_path(library))?;
     Ok(archive)
 }
 
@@ -238,7 +251,11 @@ impl Outcome {
         }
         match self.exits.iter().find(|(_, code)| *code != 0) {
             Some((name, code)) => Err(format!("{name} exited with {code}")),
-            None if self.exits.len() < programs.len() => Err("not all programs ran".to_owned()),
+            None if self.exits.len()
+                < programs.iter().filter(|program| program.is_test).count() =>
+            {
+                Err("not all programs ran".to_owned())
+            }
             None => Ok(()),
         }
     }

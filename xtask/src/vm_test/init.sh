@@ -5,10 +5,13 @@ set -u
 
 if [ ! -e /copied ]; then
     mount -t tmpfs -o size=1500m,mode=755 new /new
-    for entry in bin etc filters init lib lib64 limit modules root run sbin tests usr var; do
-        cp -a /$entry /new/
-    done
     mkdir /new/dev /new/proc /new/sys /new/tmp
+    for entry in /*; do
+        case $entry in
+            /dev | /new | /proc | /sys | /tmp) ;;
+            *) cp -a $entry /new/ ;;
+        esac
+    done
     touch /new/copied
     rm -rf /tests
     mount -t devtmpfs dev /new/dev
@@ -30,7 +33,7 @@ for module in /modules/*; do
 done
 ip link set lo up
 hostname vm
-export PATH=/usr/sbin:/usr/bin HOME=/root RUST_BACKTRACE=1
+export PATH=/usr/sbin:/usr/bin HOME=/root BOXSHIP_IMAGES=/images
 ulimit -n 20000
 echo "VM-BOOT $(uname -r) $(cut -d' ' -f1 /proc/uptime) s"
 

@@ -50,6 +50,16 @@ impl Archive {
         Ok(())
     }
 
+    /// Copies a program or library of this machine to where it is here. `/lib` and its like are
+    /// links to directories below `/usr`.
+    pub(super) fn same_path(&mut self, source: &Path) -> Result<(), String> {
+        let place = source.strip_prefix("/").unwrap_or(source).to_string_lossy();
+        let merged = ["bin/", "lib/", "lib64/", "sbin/"].iter().any(|top| place.starts_with(top));
+        let place = if merged { format!("usr/{place}") } else { place.into_owned() };
+        self.parents(&place);
+        self.host_file(&place, source)
+    }
+
     /// Header (13 fields of 8 hexadecimal digits), name and content, each padded to four bytes.
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {
         self.entries += 1;

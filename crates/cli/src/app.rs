@@ -20,7 +20,7 @@ pub(crate) struct App {
     pub config: ConfigFile,
     pub client: Client,
     /// Why the endpoint that the user chose cannot be used. Commands that need no daemon go on.
-    pub endpoint_problem: Option<Failure>,
+    endpoint_problem: Option<String>,
 }
 
 impl App {
@@ -39,6 +39,11 @@ impl App {
         Ok(Self { program, environment, global: flags, debug, config, client, endpoint_problem })
     }
 
+    /// Refuses to talk to a daemon whose address cannot be resolved.
+    pub(crate) fn check_endpoint(&self) -> Outcome<()> {
+        self.endpoint_problem.as_ref().map_or(Ok(()), |text| Err(Failure::new(text.as_str())))
+    }
+
     /// The name of the context in force.
     pub(crate) fn context_name(&self) -> String {
         config::context_name(&self.global, &self.environment, &self.config)
@@ -54,7 +59,7 @@ fn endpoint(
     flags: &config::Flags,
     environment: &Environment,
     file: &ConfigFile,
-) -> Outcome<(Endpoint, Option<Failure>)> {
+) -> Outcome<(Endpoint, Option<String>)> {
     let error = match config::resolve(flags, environment, file) {
         Ok(endpoint) => return Ok((endpoint, None)),
         Err(error) => error.to_string(),
@@ -63,13 +68,13 @@ fn endpoint(
         return Err(Failure::new(error));
     }
     let default = config::endpoint(config::DEFAULT_HOST, None)?;
-    Ok((default, Some(Failure::new(format!("Failed to initialize: {error}")))))
+    Ok((default, Some(format!("Failed to initialize: {error}"))))
 }
 
 /// A broken `config.json` is reported and otherwise ignored, as docker does.
 fn read_config(environment: &Environment) -> ConfigFile {
     ConfigFile::load(&environment.config_dir()).unwrap_or_else(|error| {
-        crate::output::complain(&format!("WARNING: Error loading config file: {error}"));
+        crate::output::complain(&format!("WARNING: {error}"));
         ConfigFile::default()
     })
 }

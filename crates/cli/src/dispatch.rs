@@ -7,7 +7,9 @@ use crate::app::{App, DOCKER_VERSION};
 use crate::commands::{Action, COMMANDS, Command, GLOBAL, GROUPS, UNSUPPORTED, find};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Parsed, parse};
-use crate::{container, context, help, image, inspect, network, output, run, system, volume};
+use crate::{
+    account, container, context, help, image, inspect, network, output, run, system, volume,
+};
 
 /// Docker's exit code for flags it does not understand.
 const BAD_FLAGS: u8 = 125;
@@ -136,6 +138,8 @@ fn by_command(
     if let Some(complaint) = command.arity.complaint(parsed.args.len()) {
         let see = match command.arity {
             crate::commands::Arity::AtLeast(_) => "See",
+            // Docker's own misprint.
+            crate::commands::Arity::AtMost(_) => "SRun",
             _ => "Run",
         };
         return Err(Failure::new(format!(
@@ -144,9 +148,9 @@ fn by_command(
             usage.trim_end()
         )));
     }
-    let mut app = App::new(program, global)?;
-    if let Some(problem) = app.endpoint_problem.take_if(|_problem| !command.action.is_local()) {
-        return Err(problem);
+    let app = App::new(program, global)?;
+    if !command.action.is_local() {
+        app.check_endpoint()?;
     }
     execute(command.action, &app, &parsed)
 }
@@ -211,6 +215,8 @@ fn start<'a>(action: Action, app: &'a App, flags: &'a Parsed) -> Running<'a> {
         Action::ImageTag => Box::pin(image::tag(app, flags)),
         Action::Info => Box::pin(system::info(app, flags)),
         Action::Inspect => Box::pin(inspect::anything(app, flags)),
+        Action::Login => Box::pin(account::login(app, flags)),
+        Action::Logout => Box::pin(account::logout(app, flags)),
         Action::NetworkConnect => Box::pin(network::connect(app, flags)),
         Action::NetworkCreate => Box::pin(network::create(app, flags)),
         Action::NetworkDisconnect => Box::pin(network::disconnect(app, flags)),

@@ -8,6 +8,7 @@
 //! Everything runs on the calling thread, on a current-thread runtime that is built only once a
 //! command needs the daemon.
 
+mod account;
 mod app;
 mod attach;
 mod commands;

@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr,
+};
 
 /// What a pipe or terminal that polls as writable takes without blocking.
 const SURE_WRITE: usize = 4096;
@@ -45,6 +47,25 @@ impl Drop for RawMode {
     fn drop(&mut self) {
         // There is nobody left to tell when this fails: the terminal is gone.
         let _terminal_gone = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+pub(crate) struct NoEcho(RawMode);
+
+impl NoEcho {
+    pub(crate) fn enter() -> Option<Self> {
+        let before = tcgetattr(rustix::stdio::stdin()).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &silent).ok()?;
+        Some(Self(RawMode { before }))
+    }
+}
+
+impl std::fmt::Debug for NoEcho {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NoEcho").field(&self.0).finish()
     }
 }
 

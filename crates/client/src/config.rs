@@ -93,9 +93,25 @@ pub struct ConfigFile {
     pub networks_format: String,
     pub volumes_format: String,
     pub stats_format: String,
+    pub auths: BTreeMap<String, AuthEntry>,
+    pub creds_store: String,
+    pub cred_helpers: BTreeMap<String, String>,
     #[serde(rename = "HttpHeaders")]
     pub http_headers: BTreeMap<String, String>,
     pub proxies: BTreeMap<String, Proxy>,
+}
+
+/// What `config.json` holds about one registry.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AuthEntry {
+    /// Base64 of `user:password`.
+    pub auth: String,
+    pub username: String,
+    pub password: String,
+    pub email: String,
+    pub identitytoken: String,
+    pub registrytoken: String,
 }
 
 /// Proxies given to new containers, per daemon address or `default`.
@@ -119,11 +135,23 @@ impl ConfigFile {
                 return Ok(Self::default());
             }
             Err(error) => {
-                return Err(Error::Config { message: format!("{}: {error}", path.display()) });
+                let reason = config_error("open", &path, &error);
+                return Err(Error::Config {
+                    message: format!("Error loading config file: {reason}"),
+                });
             }
         };
-        serde_json::from_slice(&text)
-            .map_err(|error| Error::Config { message: format!("{}: {error}", path.display()) })
+        let unreadable = |reason: String| Error::Config {
+            message: format!("Error parsing config file ({}): {reason}", path.display()),
+        };
+        let file: Self = serde_json::from_slice(&text).map_err(|error| {
+            unreadable(if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() })
+        })?;
+        let auths = file.auths.values().map(|entry| entry.auth.as_str());
+        if let Some(auth) = auths.into_iter().find(|auth| crate::decode_base64(auth).is_none()) {
+            return Err(unreadable(format!("invalid base64 in auth {auth:?}")));
+        }
+        Ok(file)
     }
 }
 

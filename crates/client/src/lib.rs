@@ -9,6 +9,7 @@ mod body;
 pub mod config;
 mod connection;
 pub mod contexts;
+pub mod credentials;
 mod error;
 mod request;
 mod response;

@@ -16,8 +16,9 @@ pub(crate) static GROUPS: &[Group] = &[
 ];
 
 /// The top-level commands of the first section of help; the others follow by name.
-pub(crate) static SECTIONS: &[&str] =
-    &["run", "exec", "ps", "pull", "push", "images", "search", "version", "info"];
+pub(crate) static SECTIONS: &[&str] = &[
+    "run", "exec", "ps", "pull", "push", "images", "login", "logout", "search", "version", "info",
+];
 
 /// Docker's commands that exist there and not yet here. Naming them keeps a missing feature from
 /// looking like a typing mistake.
@@ -29,8 +30,6 @@ pub(crate) static UNSUPPORTED: &[&str] = &[
     "config",
     "container build",
     "image build",
-    "login",
-    "logout",
     "manifest",
     "node",
     "plugin",

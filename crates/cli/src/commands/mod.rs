@@ -128,6 +128,8 @@ pub(crate) enum Action {
     ImageTag,
     Info,
     Inspect,
+    Login,
+    Logout,
     NetworkConnect,
     NetworkCreate,
     NetworkDisconnect,
@@ -147,7 +149,8 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// True when the command works even if the endpoint that the user chose cannot be resolved.
+    /// True when the command works even if the endpoint that the user chose cannot be resolved,
+    /// or looks at that itself.
     pub(crate) fn is_local(self) -> bool {
         matches!(
             self,
@@ -160,6 +163,8 @@ impl Action {
                 | Self::ContextShow
                 | Self::ContextUpdate
                 | Self::ContextUse
+                | Self::Login
+                | Self::Logout
         )
     }
 }

@@ -9,6 +9,7 @@ use client::{Body, Request, Response};
 use spec::Reference;
 
 use super::platform_json;
+use crate::account::registry_auth;
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
@@ -18,9 +19,6 @@ use crate::{output, progress, terminal};
 
 /// Large pieces cost fewer wake-ups; the daemon reads as it can.
 const PIECE: usize = 256 * 1024;
-
-/// `{}`: docker sends it when there are no credentials.
-const NO_CREDENTIALS: &str = "e30=";
 
 #[derive(Debug, Default)]
 pub(crate) struct PullOptions {
@@ -42,7 +40,7 @@ pub(crate) async fn pull(app: &App, flags: &Parsed) -> Outcome {
         let request = Request::post("/images/create")
             .query("fromImage", &reference.full_name())
             .query_if(!flags.text("platform").is_empty(), "platform", flags.text("platform"))
-            .header("x-registry-auth", NO_CREDENTIALS);
+            .header("x-registry-auth", registry_auth(app, &reference.domain));
         follow(app.client.send(request).await?, quiet, Sink::Stdout).await?;
         output::print_line(&reference.full_name())?;
         return Ok(0);
@@ -66,7 +64,7 @@ pub(crate) async fn pull_reference(app: &App, name: &str, options: &PullOptions)
         .query("fromImage", &reference.full_name())
         .query_if(!options.platform.is_empty(), "platform", &options.platform)
         .query("tag", tag)
-        .header("x-registry-auth", NO_CREDENTIALS);
+        .header("x-registry-auth", registry_auth(app, &reference.domain));
     let response = app.client.send(request).await?;
     let sink = if options.to_stderr { Sink::Stderr } else { Sink::Stdout };
     follow(response, options.quiet, sink).await
@@ -94,7 +92,7 @@ pub(crate) async fn push(app: &App, flags: &Parsed) -> Outcome {
     let path = format!("/images/{}/push", Request::segment(&reference.full_name()));
     let mut request = Request::post(path)
         .query_if(!all, "tag", reference.tag.as_deref().unwrap_or_default())
-        .header("x-registry-auth", NO_CREDENTIALS);
+        .header("x-registry-auth", registry_auth(app, &reference.domain));
     if let Some(platform) = flags.given("platform") {
         request = request.query("platform", &platform_json(platform)?);
     }

@@ -3,8 +3,9 @@
 use client::Request;
 use serde::Deserialize;
 
+use crate::account::registry_auth;
 use crate::app::App;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::flags::Parsed;
 use crate::output::{self, Column, Listing, ellipsis, header_default};
 use crate::template::Value;
@@ -53,19 +54,23 @@ static RESULTS: Listing<SearchRow> = Listing {
 
 /// `docker search`.
 pub(crate) async fn search(app: &App, flags: &Parsed) -> Outcome {
-    if flags.args[0].is_empty() {
-        return Err(Failure::new("a search term must be given"));
-    }
     let filters = flags.filters();
     let limit = flags.int("limit");
     let request = Request::get("/images/search")
         .query_if(filters != spec::Filters::default(), "filters", &filters.to_json())
         .query_if(limit > 0, "limit", &limit.to_string())
-        .query("term", &flags.args[0]);
+        .query("term", &flags.args[0])
+        .header("x-registry-auth", registry_auth(app, &registry(&flags.args[0])));
     let found: Vec<Found> = app.client.get(request).await?;
     let truncate = !flags.bool("no-trunc");
     let rows = found.into_iter().map(|found| SearchRow { found, truncate });
     let table = "table {{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}";
     output::print(&RESULTS.render(header_default(flags.text("format"), table), rows)?)?;
     Ok(0)
+}
+
+/// The registry that a term begins with, or Docker Hub.
+fn registry(term: &str) -> String {
+    spec::Reference::parse(term)
+        .map_or_else(|_not_a_name| "docker.io".to_owned(), |reference| reference.domain)
 }

@@ -2,7 +2,7 @@
 //! its exit codes.
 //!
 //! The cases are text files beside this one. `create.txt` runs against a recorder that only notes
-//! requests, `refused.txt` against no daemon at all, `contexts.txt` in directories that both command
+//! requests, `refused.txt` against no daemon at all, `contexts.txt` and `accounts.txt` in directories that both command
 //! lines share (see [`session`]), `daemon.txt` against the daemon named by
 //! `BOXSHIP_DIFF_HOST`. What is missing (docker, the daemon) skips its part and says so.
 //!
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let mut failed = pair.compare_requests();
     failed += pair.compare_refusals();
     failed += session::compare(&pair, "contexts", include_str!("contexts.txt"), None);
+    failed += pair.compare_accounts();
     match std::env::var("BOXSHIP_DIFF_HOST") {
         Ok(host) => failed += pair.compare_with_daemon(&host),
         Err(_unset) => println!("daemon: skipped, BOXSHIP_DIFF_HOST names no daemon"),
@@ -146,6 +147,28 @@ impl Pair {
             report.compare(line, &format!("{theirs:#?}"), &format!("{ours:#?}"));
         }
         report.finish()
+    }
+
+    /// Both log in at a daemon that knows one password.
+    fn compare_accounts(&self) -> usize {
+        let socket = self.directory.path().join("accounts.sock");
+        let recorder = Recorder::start(&socket);
+        let host = format!("unix://{}", socket.display());
+        let failed = session::compare(self, "accounts", include_str!("accounts.txt"), Some(&host));
+        // Four runs asked for the same things.
+        let requests = recorder.take();
+        let runs: Vec<_> = requests.chunks(requests.len() / 4).collect();
+        let mut report = Report::new("requests");
+        for (number, run) in runs.iter().enumerate() {
+            for (theirs, ours) in runs[0].iter().zip(*run) {
+                report.compare(
+                    &format!("run {number}"),
+                    &format!("{theirs:?}"),
+                    &format!("{ours:?}"),
+                );
+            }
+        }
+        failed + report.finish()
     }
 
     fn compare_with_daemon(&self, host: &str) -> usize {

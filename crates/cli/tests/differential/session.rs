@@ -78,6 +78,8 @@ impl Run {
         let helper = work.join("bin/docker-credential-test");
         std::fs::write(&helper, HELPER).unwrap();
         std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(work.join("good"), "good\n").unwrap();
+        std::fs::write(work.join("crlf"), "good\r\n").unwrap();
         std::fs::write(work.join("cert.pem"), include_str!("cert.pem")).unwrap();
         std::fs::write(work.join("key.pem"), include_str!("key.pem")).unwrap();
         let mut outcomes = Vec::new();

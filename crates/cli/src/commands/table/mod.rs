@@ -76,6 +76,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &system::PRUNE,
     &system::VERSION,
     &system::INSPECT,
+    &system::LOGIN,
+    &system::LOGOUT,
     &system::SEARCH,
     &context::CREATE,
     &context::EXPORT,

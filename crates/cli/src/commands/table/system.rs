@@ -95,3 +95,34 @@ pub(crate) static SEARCH: Command = Command {
     ]],
     action: Action::Search,
 };
+
+pub(crate) static LOGIN: Command = Command {
+    paths: &["login"],
+    usage: "[OPTIONS] [SERVER]",
+    about: "Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
+    arity: Arity::AtMost(1),
+    interspersed: true,
+    flags: &[&[
+        flag("password", "p", Text, "", "Password or Personal Access Token (PAT)"),
+        flag(
+            "password-stdin",
+            "",
+            Bool,
+            "",
+            "Take the Password or Personal Access Token (PAT) from stdin",
+        ),
+        flag("username", "u", Text, "", "Username"),
+    ]],
+    action: Action::Login,
+};
+
+pub(crate) static LOGOUT: Command = Command {
+    paths: &["logout"],
+    usage: "[SERVER]",
+    about: "Log out from a registry.\n\
+            If no server is specified, the default is defined by the daemon.",
+    arity: Arity::AtMost(1),
+    interspersed: true,
+    flags: &[],
+    action: Action::Logout,
+};

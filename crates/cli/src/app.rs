@@ -34,7 +34,8 @@ impl App {
         let config = read_config(&environment);
         let (endpoint, endpoint_problem) = endpoint(&flags, &environment, &config)?;
         let user_agent = format!("Docker-Client/{DOCKER_VERSION} ({})", std::env::consts::OS);
-        let client = Client::new(endpoint, environment.pinned_version(), &user_agent);
+        let client = Client::new(endpoint, environment.pinned_version(), &user_agent)
+            .with_headers(&config.http_headers)?;
         let debug = global.bool("debug");
         Ok(Self { program, environment, global: flags, debug, config, client, endpoint_problem })
     }

@@ -16,9 +16,11 @@ mod response;
 mod tls;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, USER_AGENT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,6 +67,7 @@ pub struct Client {
     /// False once a daemon has named its version or the user has.
     assumed: Cell<bool>,
     user_agent: String,
+    headers: HeaderMap,
 }
 
 impl Client {
@@ -75,7 +78,22 @@ impl Client {
             version: Cell::new(pinned.unwrap_or(Version::NEWEST)),
             assumed: Cell::new(pinned.is_none()),
             user_agent: user_agent.to_owned(),
+            headers: HeaderMap::new(),
         }
+    }
+
+    /// Sends `HttpHeaders` of `config.json` with every request. The user agent stays ours.
+    pub fn with_headers(mut self, headers: &BTreeMap<String, String>) -> Result<Self> {
+        for (name, value) in headers {
+            let invalid = || Error::Config {
+                message: format!("invalid header {name:?} in HttpHeaders of config.json"),
+            };
+            let header: HeaderName = name.parse().map_err(|_malformed| invalid())?;
+            if header != USER_AGENT {
+                self.headers.insert(header, value.parse().map_err(|_malformed| invalid())?);
+            }
+        }
+        Ok(self)
     }
 
     /// The daemon's address as the user knows it.
@@ -131,7 +149,10 @@ impl Client {
 
     async fn send_raw(&self, request: &Request, stream: Option<Body>) -> Result<Response> {
         let host = self.endpoint.http_host();
-        let head = request.to_http(self.version.get(), host, &self.user_agent, stream)?;
+        let mut head = request.to_http(self.version.get(), host, &self.user_agent, stream)?;
+        for (name, value) in &self.headers {
+            head.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
         // Boxed, since TLS and HTTP keep kilobytes across their awaits and every caller would too.
         let exchange =
             async { Connection::open(&self.endpoint).await?.send(head, &self.endpoint).await };

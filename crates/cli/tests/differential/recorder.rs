@@ -37,7 +37,7 @@ fn serve(stream: UnixStream, requests: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     while let Some((path, body)) = read_request(&mut reader) {
-        let answer = if path == "/_ping" {
+        let answer = if path.starts_with("/_ping") {
             "HTTP/1.1 200 OK\r\nApi-Version: 1.50\r\nOstype: linux\r\nContent-Length: 0\r\n\r\n"
                 .to_owned()
         } else {
@@ -71,11 +71,12 @@ fn answer(path: &str, body: &[u8]) -> (&'static str, &'static str) {
     }
 }
 
-/// The path (with credentials behind it, where there are any) and the body.
+/// The path (with credentials and our own headers behind it, where there are any) and the body.
 fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
     let mut path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = Vec::new();
     let mut length = 0;
     loop {
         line.clear();
@@ -88,10 +89,15 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
         {
             length = value.trim().parse().ok()?;
         }
-        if line.to_ascii_lowercase().starts_with("x-registry-auth:") {
-            path.push_str(if path.contains('?') { "&" } else { "?" });
-            path.push_str(line.trim_start_matches(|c| c != ':').trim());
+        let lower = line.to_ascii_lowercase();
+        if lower.starts_with("x-registry-auth:") || lower.starts_with("x-meta-") {
+            headers.push(line.trim_start_matches(|c| c != ':').trim().to_owned());
         }
+    }
+    headers.sort_unstable();
+    for header in headers {
+        path.push_str(if path.contains('?') { "&" } else { "?" });
+        path.push_str(&header);
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;

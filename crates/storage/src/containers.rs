@@ -160,7 +160,7 @@ fn check_id(id: &str) -> Result<(), StorageError> {
 }
 
 /// Sums up a tree that its container may be changing; what vanishes meanwhile is not counted.
-fn tree_size(top: &RootDir) -> rustix::io::Result<u64> {
+pub fn tree_size(top: &RootDir) -> rustix::io::Result<u64> {
     let mut size = 0;
     let mut seen = HashSet::new();
     let mut stack = vec![PathBuf::new()];

@@ -28,6 +28,21 @@ pub enum StorageError {
         #[source]
         errno: Errno,
     },
+    #[error("{attempt} {path:?}")]
+    Extract {
+        attempt: &'static str,
+        path: String,
+        #[source]
+        errno: Errno,
+    },
+    #[error("invalid entry name {name:?}")]
+    EntryName { name: String },
+    #[error("invalid hardlink target {name:?}")]
+    LinkName { name: String },
+    #[error("{name}: path escapes from parent")]
+    Escapes { name: String },
+    #[error("cannot overwrite {old} {name:?} with {new} {target:?}")]
+    Overwrite { old: &'static str, name: String, new: &'static str, target: String },
     #[error("layer is compressed with {format}, which is not supported: use gzip or zstd")]
     Compression { format: &'static str },
     #[error("layer is larger than {limit} bytes")]
@@ -83,6 +98,10 @@ impl Kinded for StorageError {
             | Self::TooMany { .. }
             | Self::Bomb { .. }
             | Self::RefusedByUnpacker { .. }
+            | Self::EntryName { .. }
+            | Self::LinkName { .. }
+            | Self::Escapes { .. }
+            | Self::Overwrite { .. }
             | Self::WrongLayer { .. } => ErrorKind::InvalidArgument,
             Self::NoLayer { .. } | Self::NoBlob { .. } | Self::NoContainer { .. } => {
                 ErrorKind::NotFound
@@ -90,6 +109,7 @@ impl Kinded for StorageError {
             Self::Store(error) => error.kind(),
             Self::File { .. }
             | Self::Entry { .. }
+            | Self::Extract { .. }
             | Self::DataLoss { .. }
             | Self::BlobDamaged { .. }
             | Self::Output { .. }

@@ -17,6 +17,7 @@ use rustix::fs::{
     readlinkat, statat,
 };
 use rustix::io::Errno;
+use spec::Digest;
 use sys::RootDir;
 use sys::mount::MountAttrFlags;
 use sys::overlay::Overlay;
@@ -39,6 +40,15 @@ impl Storage {
         let dirs = self.rootfs(id)?;
         let root = merged(&dirs).map_err(StorageError::file("mount", dirs.upper))?;
         write_tree(root, false, output)
+    }
+
+    /// The root of a container that is being made and has no record yet, read-only: what fills its
+    /// volumes.
+    pub fn prepared_root(&self, id: &str, chain: Option<&Digest>) -> Result<RootDir, StorageError> {
+        let place = self.path().join("containers").join(id);
+        let (upper, work) = (place.join("upper"), place.join("work"));
+        let dirs = OverlayDirs { lower: self.base(chain)?.into_lowers(), upper, work };
+        merged(&dirs).map_err(StorageError::file("mount", dirs.upper))
     }
 
     /// Writes what a container changed, in the form of an image layer.
@@ -72,9 +82,52 @@ fn write_tree(root: RootDir, layer: bool, output: &mut dyn Write) -> Result<(), 
     let failed = |source| StorageError::Output { source };
     let top = root.open_strict("", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
     let top = top.map_err(|errno| failed(errno.into()))?;
-    let mut walk = Walk { writer: Writer::new(output), layer, links: HashMap::new() };
+    let mut walk = Walk::new(output, layer);
     walk.directory(&top, b"").map_err(failed)?;
     walk.writer.finish().map_err(failed)
+}
+
+/// Writes the directory, called `shown`, and all that is in it: `.` gives `./`, `./a`; an empty
+/// name `/`, `/a`. Directories of the kernel's own file systems are left out, as in an image.
+pub fn write_directory(dir: &OwnedFd, shown: &[u8], output: &mut dyn Write) -> io::Result<()> {
+    let mut walk = Walk { skip_kernel: true, ..Walk::new(output, false) };
+    walk.open_directory(dir, shown.to_vec(), &fstat(dir)?)?;
+    walk.writer.finish()
+}
+
+/// Writes what is at `name` in `parent`, called `shown`; a link as the link it is.
+pub fn write_entry(
+    parent: &OwnedFd,
+    name: &OsStr,
+    shown: &[u8],
+    output: &mut dyn Write,
+) -> io::Result<()> {
+    let mut walk = Walk { skip_kernel: true, ..Walk::new(output, false) };
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    walk.entry(parent, name, shown.to_vec(), &stat)?;
+    walk.writer.finish()
+}
+
+/// A container may nest directories deeper than a stack and the table of descriptors are.
+const DEPTH_MAX: usize = 256;
+
+/// Whether a file is one of those that the kernel makes up: sizes mean nothing there, and some
+/// wait for ever.
+pub fn is_kernels_own(file: impl AsFd) -> rustix::io::Result<bool> {
+    // linux/magic.h: proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, bpf, devpts.
+    const KERNELS: [i64; 9] = [
+        0x9fa0,
+        0x6265_6572,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0x1cd1,
+    ];
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    Ok(KERNELS.contains(&(kind as i64)))
 }
 
 struct Walk<'a> {
@@ -83,12 +136,21 @@ struct Walk<'a> {
     layer: bool,
     /// First name of each inode that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    skip_kernel: bool,
+    depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(output: &'a mut dyn Write, layer: bool) -> Self {
+        let writer = Writer::new(output);
+        Self { writer, layer, links: HashMap::new(), skip_kernel: false, depth: 0 }
+    }
 }
 
 impl Walk<'_> {
     fn directory(&mut self, dir: &OwnedFd, path: &[u8]) -> io::Result<()> {
         for name in names(dir)? {
-            let path = if path.is_empty() {
+            let path = if path.is_empty() && !self.skip_kernel {
                 name.as_bytes().to_vec()
             } else {
                 [path, b"/", name.as_bytes()].concat()
@@ -109,7 +171,11 @@ impl Walk<'_> {
             FileType::Directory => self.subdirectory(dir, name, path, stat),
             FileType::RegularFile => self.file(dir, name, path, stat),
             FileType::Symlink => {
-                let target = readlinkat(dir, name, Vec::new())?;
+                let target = match readlinkat(dir, name, Vec::new()) {
+                    // Gone, or something else by now.
+                    Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
+                    target => target?,
+                };
                 let mut entry = entry(path, Kind::Symlink, stat);
                 entry.link = target.into_bytes();
                 self.writer.header(&entry)
@@ -134,15 +200,28 @@ impl Walk<'_> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other?,
         };
+        self.open_directory(&below, path, stat)
+    }
+
+    fn open_directory(&mut self, below: &OwnedFd, path: Vec<u8>, stat: &Stat) -> io::Result<()> {
         let mut entry = entry(path, Kind::Directory, stat);
-        entry.xattrs = xattrs(&below)?;
+        entry.xattrs = xattrs(below)?;
         let path = entry.path.clone();
         entry.path.push(b'/');
         self.writer.header(&entry)?;
-        if self.layer && is_opaque(&below)? {
+        if self.layer && is_opaque(below)? {
             self.marker([path.as_slice(), b"/.wh..wh..opq"].concat(), stat)?;
         }
-        self.directory(&below, &path)
+        if self.skip_kernel && is_kernels_own(below)? {
+            return Ok(());
+        }
+        if self.depth == DEPTH_MAX {
+            return Err(io::Error::other("directories are nested too deeply"));
+        }
+        self.depth += 1;
+        let written = self.directory(below, &path);
+        self.depth -= 1;
+        written
     }
 
     fn file(&mut self, dir: &OwnedFd, name: &OsStr, path: Vec<u8>, stat: &Stat) -> io::Result<()> {
@@ -155,13 +234,12 @@ impl Walk<'_> {
             }
             self.links.insert((stat.st_dev, stat.st_ino), entry.path.clone());
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(dir, name, flags, Mode::empty()) {
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(()),
-            other => other?,
+        let Some(file) = open_regular(dir, name)? else { return Ok(()) };
+        // The size that counts is that of what was opened. The kernel's own lie about theirs.
+        entry.size = match self.skip_kernel && is_kernels_own(&file)? {
+            true => 0,
+            false => fstat(&file)?.st_size.cast_unsigned(),
         };
-        // The size that counts is that of what was opened.
-        entry.size = fstat(&file)?.st_size.cast_unsigned();
         entry.xattrs = xattrs(&file)?;
         self.writer.header(&entry)?;
         let mut contents = File::from(file).take(entry.size);
@@ -190,10 +268,31 @@ impl Walk<'_> {
     }
 }
 
-fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
+/// Opens a regular file, or nothing: what the container put there in the meantime, a device say,
+/// must not be opened at all.
+fn open_regular(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let pinned = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(Some(openat(rustix::fs::CWD, pinned, flags, Mode::empty())?))
+}
+
+pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
-        let entry = entry?;
+        let entry = match entry {
+            // The directory itself was removed.
+            Err(Errno::NOENT) => break,
+            entry => entry?,
+        };
         let name = os_name(entry.file_name());
         if name != "." && name != ".." {
             names.push(name.to_owned());
@@ -220,7 +319,7 @@ fn entry(path: Vec<u8>, kind: Kind, stat: &Stat) -> Entry {
 }
 
 /// All attributes of an open file but overlay's own, sorted by name.
-fn xattrs(file: impl AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(file: impl AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut list = vec![0; 64 << 10];
     let length = match flistxattr(&file, &mut list) {
         Err(Errno::OPNOTSUPP) => 0,

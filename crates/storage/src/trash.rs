@@ -12,7 +12,7 @@ use sys::RootDir;
 
 /// Deletes everything in `trash`; returns how many trees went. What cannot be deleted (say, a file
 /// made immutable) is stepped over and reported once the rest is gone.
-pub(crate) fn reap(trash: &RootDir, unique: &str) -> Result<usize> {
+pub fn reap(trash: &RootDir, unique: &str) -> Result<usize> {
     let mut reaper = Reaper { trash, unique, moved: 0 };
     let mut trees = 0;
     loop {

@@ -51,6 +51,22 @@ impl RootDir {
         })
     }
 
+    /// Opens `path` below this directory. Links are followed as long as they stay below it; what
+    /// leads out, and every absolute link, is EXDEV.
+    pub fn open_beneath(
+        &self,
+        path: impl AsRef<Path>,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        retry(|| {
+            let path = path.as_ref();
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve)
+        })
+    }
+
     /// Opens the directory at `path` and pins it.
     pub fn open_dir(&self, path: impl AsRef<Path>) -> Result<Self> {
         self.open_in(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).map(Self)

@@ -8,6 +8,7 @@ mod exec;
 mod platform;
 mod start;
 mod validation;
+mod volume;
 
 use spec::{ErrorKind, Kinded};
 
@@ -16,6 +17,7 @@ pub use exec::ExecError;
 pub use platform::PlatformError;
 pub use start::StartError;
 pub use validation::{MountReason, ValidationError};
+pub use volume::{CreateReason, VolumeError};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,6 +39,8 @@ pub enum Error {
     Start(#[from] StartError),
     #[error(transparent)]
     Validation(#[from] ValidationError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     #[error(transparent)]
     Filter(#[from] spec::filters::FilterError),
     /// The feature exists in Docker and is not built yet; never a silent success.
@@ -81,6 +85,7 @@ impl Kinded for Error {
             Self::Storage(error) => error.kind(),
             Self::Start(error) => error.kind(),
             Self::Validation(error) => error.kind(),
+            Self::Volume(error) => error.kind(),
             Self::Filter(error) => error.kind(),
             Self::Unsupported { .. } => ErrorKind::NotImplemented,
             Self::Supervisor(error) => error.kind(),

@@ -11,7 +11,7 @@
 //! <data-root>/exits.log          exit codes, written by the supervisor
 //! <data-root>/storage/           layers and writable layers (crate storage)
 //! <data-root>/containers/<id>/   hostname, hosts, resolv.conf, the log
-//! <data-root>/volumes/<name>/_data
+//! <data-root>/volumes/<name>/_data   (see `volumes`)
 //! <data-root>/engine-id
 //! <exec-root>/                   the supervisor's
 //! ```
@@ -31,6 +31,7 @@ mod supervisor;
 pub mod support;
 mod sysinfo;
 pub mod system;
+pub mod volumes;
 mod watched;
 
 use std::path::Path;
@@ -47,6 +48,7 @@ pub use images::Images;
 pub use network::{AddressPool, NetworkConfig, Subnet};
 pub use networks::Networks;
 pub use system::System;
+pub use volumes::Volumes;
 
 use containers::registry::Registry;
 use containers::run_blocking;
@@ -58,6 +60,7 @@ pub struct Engine {
     pub containers: Arc<Containers>,
     pub images: Arc<Images>,
     pub networks: Arc<Networks>,
+    pub volumes: Arc<Volumes>,
     pub events: Arc<Events>,
     pub system: Arc<System>,
     config: Arc<ArcSwap<EngineConfig>>,
@@ -89,6 +92,12 @@ impl Engine {
         let networks = Arc::new(opened.networks);
         let images =
             Arc::new(Images::new(opened.images, Arc::clone(&events), Arc::clone(&registry)));
+        let opening = {
+            let (path, store) = (config.load().data_root.join("volumes"), opened.store.clone());
+            let (registry, events) = (Arc::clone(&registry), Arc::clone(&events));
+            run_blocking(move || Volumes::open(path, store, registry, events))
+        };
+        let volumes = Arc::new(opening.await?);
         let parts = containers::Parts {
             config: Arc::clone(&config),
             events: Arc::clone(&events),
@@ -98,6 +107,7 @@ impl Engine {
             networks: Arc::clone(&networks),
             sysinfo: Arc::clone(&sysinfo),
             registry: Arc::clone(&registry),
+            volumes: Arc::clone(&volumes),
         };
         let containers = Arc::new(Containers::open(parts).await?);
         let parts = system::Parts {
@@ -108,6 +118,7 @@ impl Engine {
             containers: Arc::clone(&containers),
             events: Arc::clone(&events),
             networks: Arc::clone(&networks),
+            volumes: Arc::clone(&volumes),
             storage: opened.storage,
             id: opened.id,
         };
@@ -116,7 +127,7 @@ impl Engine {
         tokio::spawn(async move { booting.start_at_boot().await });
         tokio::spawn(keep_firewall(Arc::clone(&networks)));
         let networks = Arc::new(Networks::new(networks, registry));
-        Ok(Self { containers, images, networks, events, system, config })
+        Ok(Self { containers, images, networks, volumes, events, system, config })
     }
 
     /// Takes over what SIGHUP may change.

@@ -19,6 +19,7 @@ use crate::errors::{Error, Result};
 use crate::events::Events;
 use crate::images::{Images, ListOptions as ImageListOptions};
 use crate::sysinfo::SysInfo;
+use crate::volumes::Volumes;
 
 /// The name of our own runtime in `--runtime` and `/info`. `runc` is accepted for it as well:
 /// clients ask for it by that name.
@@ -48,6 +49,7 @@ pub struct System {
     containers: Arc<Containers>,
     events: Arc<Events>,
     networks: Arc<network::Networks>,
+    volumes: Arc<Volumes>,
     storage: storage::Storage,
     /// Stable across restarts.
     id: String,
@@ -78,6 +80,7 @@ pub(crate) struct Parts {
     pub containers: Arc<Containers>,
     pub events: Arc<Events>,
     pub networks: Arc<network::Networks>,
+    pub volumes: Arc<Volumes>,
     pub storage: storage::Storage,
     pub id: String,
 }
@@ -92,6 +95,7 @@ impl System {
             containers: parts.containers,
             events: parts.events,
             networks: parts.networks,
+            volumes: parts.volumes,
             storage: parts.storage,
             id: parts.id,
             machine: Machine::look(),
@@ -244,7 +248,7 @@ impl System {
             layers_size: i64::try_from(layers_size).unwrap_or(i64::MAX),
             images,
             containers,
-            volumes: Vec::new(),
+            volumes: self.volumes.usage().await?,
             build_cache: Vec::new(),
         })
     }

@@ -12,6 +12,7 @@ mod network;
 mod security;
 mod seeds;
 mod survival;
+mod volumes;
 
 use testkit::Daemon;
 

@@ -1,6 +1,6 @@
 //! `docker system df`.
 
-use api_types::volume::Volume;
+use api_types::volume::{UsageData, Volume};
 use api_types::{container, image};
 use client::Request;
 use serde::Deserialize;
@@ -21,23 +21,8 @@ struct Usage {
     layers_size: i64,
     images: Option<Vec<image::Summary>>,
     containers: Option<Vec<container::Summary>>,
-    volumes: Option<Vec<UsedVolume>>,
+    volumes: Option<Vec<Volume>>,
     build_cache: Option<Vec<CacheRecord>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct UsedVolume {
-    #[serde(flatten)]
-    volume: Volume,
-    usage_data: Option<UsageData>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct UsageData {
-    ref_count: i64,
-    size: i64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -255,9 +240,9 @@ fn verbose(usage: Usage) -> Outcome<String> {
     let volumes = usage.volumes.unwrap_or_default().into_iter();
     let volumes = VOLUMES.render(
         "table {{.Name}}\t{{.Links}}\t{{.Size}}",
-        volumes.map(|used| VolumeRow {
-            volume: used.volume,
-            usage: used.usage_data.map(|data| (data.ref_count, data.size)),
+        volumes.map(|volume| VolumeRow {
+            usage: volume.usage_data.map(|data| (data.ref_count, data.size)),
+            volume,
         }),
     )?;
     let cache = CACHE.render(

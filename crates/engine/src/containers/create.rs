@@ -20,6 +20,7 @@ use super::validate::{self, modes};
 use super::{Containers, Shared};
 use crate::EngineConfig;
 use crate::errors::{ContainerError, Error, Result, ValidationError};
+use crate::volumes::Holds;
 
 /// `/proc` and `/sys` files that tell or change things of the host.
 const MASKED: [&str; 12] = [
@@ -69,7 +70,7 @@ impl Containers {
         let mut mounts = mounts::plan(&host_config, config.volumes.as_ref(), inherited)?;
         check_sources(&mounts)?;
         let reservation = take_name(shared, name.as_deref(), &id)?;
-        name_volumes(&mut mounts);
+        let holds = hold_volumes(shared, &mut mounts)?;
         let definition = Definition {
             id: id.clone(),
             name: reservation.name.clone(),
@@ -81,7 +82,7 @@ impl Containers {
             endpoints,
             mounts,
         };
-        self.make(definition, image.chain, reservation).await?;
+        self.make(definition, image.chain, reservation, holds).await?;
         Ok(CreateResponse { id: id.to_string(), warnings })
     }
 
@@ -90,15 +91,23 @@ impl Containers {
         definition: Definition,
         chain: Option<Digest>,
         reservation: Reservation<'_>,
+        holds: Holds,
     ) -> Result<()> {
         let shared = &self.shared;
         let id = definition.id.clone();
         let made = make_directories(shared, &definition, chain.as_ref());
+        let holds = Arc::new(holds);
+        let made = match made {
+            Ok(()) => fill_volumes(shared, &definition, chain, &holds).await,
+            failed => failed,
+        };
         let written = match made {
             Ok(()) => {
                 let record = definition.clone();
+                let volumes = holds.pending();
                 let written = shared.write(move |txn| {
                     storage::add_container(txn, record.id.as_str(), chain.as_ref())?;
+                    volumes.put(txn)?;
                     DEFINITIONS.put(txn, record.id.as_str(), &record)?;
                     Ok::<(), storage::StorageError>(())
                 });
@@ -111,6 +120,7 @@ impl Containers {
             return Err(error);
         }
         reservation.keep();
+        holds.settle();
         let container = self.adopt(definition, Default::default());
         container.snapshot().emit(&shared.events, "create", []);
         tracing::debug!(container = %id, "created");
@@ -311,6 +321,9 @@ fn check_networks(shared: &Shared, endpoints: &BTreeMap<String, EndpointSettings
 fn inherited_mounts(shared: &Shared, host_config: &HostConfig) -> Result<Vec<Mount>> {
     let mut inherited: Vec<Mount> = Vec::new();
     for entry in host_config.volumes_from.iter().flatten() {
+        if entry.is_empty() {
+            return Err(ValidationError::VolumesFrom.into());
+        }
         let (reference, mode) = entry.split_once(':').unwrap_or((entry, ""));
         let readonly = match mode {
             "" => None,
@@ -321,12 +334,17 @@ fn inherited_mounts(shared: &Shared, host_config: &HostConfig) -> Result<Vec<Mou
         let other =
             shared.registry.find(reference).map_err(|_missing| modes::missing(reference))?;
         for mount in &other.snapshot().definition.mounts {
-            let volume = matches!(mount.source, Source::Bind { .. } | Source::Volume { .. });
-            if volume {
-                inherited.retain(|before| before.target != mount.target);
-                let readonly = readonly.unwrap_or(mount.readonly) || mount.readonly;
-                inherited.push(Mount { readonly, ..mount.clone() });
+            if matches!(mount.source, Source::Tmpfs { .. }) {
+                continue;
             }
+            inherited.retain(|before| before.target != mount.target);
+            let readonly = readonly.unwrap_or(mount.readonly) || mount.readonly;
+            let mut mount = Mount { readonly, mode: String::new(), ..mount.clone() };
+            // It was filled for the container that it comes from, or was not to be.
+            if let Source::Volume { copy, .. } = &mut mount.source {
+                *copy = false;
+            }
+            inherited.push(mount);
         }
     }
     Ok(inherited)
@@ -365,17 +383,47 @@ fn take_name<'a>(shared: &'a Shared, name: Option<&str>, id: &Id) -> Result<Rese
     shared.registry.reserve(parsed, id)
 }
 
-fn name_volumes(mounts: &mut [Mount]) {
+/// Names the anonymous volumes, and keeps all of them until the container is there to do so.
+fn hold_volumes(shared: &Shared, mounts: &mut [Mount]) -> Result<Holds> {
+    let mut holds = Holds::new(&shared.volumes);
     for mount in mounts {
-        if let Source::Volume { name, .. } = &mut mount.source
-            && name.is_empty()
-        {
-            *name = Id::from_random(sys::random::bytes()).to_string();
+        if let Source::Volume { name, wanted, .. } = &mut mount.source {
+            *name = holds.add(name, wanted)?;
         }
     }
+    Ok(holds)
 }
 
-/// The writable layer, the directory of the network files and the log, and the volumes.
+/// Makes the directories of new volumes, and fills those that are empty with what the image has
+/// in their place.
+async fn fill_volumes(
+    shared: &Arc<Shared>,
+    definition: &Definition,
+    chain: Option<Digest>,
+    holds: &Arc<Holds>,
+) -> Result<()> {
+    let wanted = definition.mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Volume { name, copy, .. } => Some((name.clone(), mount.target.clone(), *copy)),
+        _ => None,
+    });
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let (id, storage, holds) = (definition.id.clone(), shared.storage.clone(), Arc::clone(holds));
+    super::run_blocking(move || {
+        holds.prepare()?;
+        if !wanted.iter().any(|(_, _, copy)| *copy) {
+            return Ok(());
+        }
+        let image = storage.prepared_root(id.as_str(), chain.as_ref())?;
+        let mut filled = wanted.iter().filter(|(_, _, copy)| *copy);
+        filled.try_for_each(|(name, target, _)| holds.fill(name, &image, target))
+    })
+    .await
+}
+
+/// The writable layer, and the directory of the network files and the log.
 fn make_directories(
     shared: &Shared,
     definition: &Definition,
@@ -387,13 +435,6 @@ fn make_directories(
         made.map_err(Error::io(format!("create {}", path.display())))
     };
     create(&shared.directory(&definition.id), 0o710)?;
-    for mount in &definition.mounts {
-        if let Source::Volume { name, .. } = &mount.source {
-            let path = shared.volumes.join(name);
-            create(&path, 0o701)?;
-            create(&path.join("_data"), 0o755)?;
-        }
-    }
     Ok(shared.storage.prepare_container(definition.id.as_str(), chain)?)
 }
 

@@ -51,6 +51,7 @@ impl Task {
         });
         // Whoever waited goes on; what follows is nobody's hot path.
         self.detach_network(endpoint);
+        self.detach_volumes();
         self.restart_at = again.map(|wait| Instant::now() + wait);
         if again.is_none() {
             self.remove_if_asked().await;

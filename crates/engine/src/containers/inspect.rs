@@ -74,7 +74,11 @@ fn describe(shared: &Shared, snapshot: &Snapshot) -> Inspect {
         graph_driver: graph_driver(shared, snapshot),
         size_rw: None,
         size_root_fs: None,
-        mounts: definition.mounts.iter().filter_map(|mount| mount.shown(&shared.volumes)).collect(),
+        mounts: definition
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.shown(shared.volumes.path()))
+            .collect(),
         config: definition.config.clone(),
         network_settings: network_settings(shared, snapshot),
     }

@@ -17,7 +17,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod merge;
-mod mounts;
+pub(crate) mod mounts;
 pub mod options;
 mod persist;
 mod plan;
@@ -54,7 +54,7 @@ pub use options::{
     AttachHandle, AttachOptions, Detached, ExecHandle, ListOptions, LogOptions, LogStream,
     RemoveOptions, StopOptions, WaitCondition, WaitHandle,
 };
-pub(crate) use record::time_text;
+pub(crate) use record::{now_nanos, time_text};
 pub use resources::UpdateConflict;
 pub(crate) use snapshot::{Container, Snapshot};
 
@@ -64,6 +64,7 @@ use crate::events::Events;
 use crate::images::Images;
 use crate::supervisor::{Listener, Supervisor};
 use crate::sysinfo::SysInfo;
+use crate::volumes::Volumes;
 use exec::Execs;
 use persist::Persist;
 use record::{DEFINITIONS, Definition, Progress, STATES};
@@ -85,8 +86,7 @@ pub(crate) struct Shared {
     config: Arc<ArcSwap<EngineConfig>>,
     /// `<data>/containers`
     containers: PathBuf,
-    /// `<data>/volumes`
-    pub volumes: PathBuf,
+    pub volumes: Arc<Volumes>,
     pub events: Arc<Events>,
     pub store: Store,
     pub storage: Storage,
@@ -110,6 +110,7 @@ pub(crate) struct Parts {
     pub networks: Arc<Networks>,
     pub sysinfo: Arc<SysInfo>,
     pub registry: Arc<Registry>,
+    pub volumes: Arc<Volumes>,
 }
 
 impl Shared {
@@ -146,14 +147,11 @@ impl Containers {
     pub(crate) async fn open(parts: Parts) -> Result<Self> {
         let config = parts.config.load_full();
         let containers = config.data_root.join("containers");
-        let volumes = config.data_root.join("volumes");
-        for (path, mode) in [(&containers, 0o710), (&volumes, 0o701)] {
-            make_directory(path, mode)?;
-        }
+        make_directory(&containers, 0o710)?;
         let shared = Arc::new(Shared {
             config: parts.config,
             containers,
-            volumes,
+            volumes: parts.volumes,
             events: parts.events,
             store: parts.store,
             storage: parts.storage,
@@ -166,6 +164,7 @@ impl Containers {
             supervisor: OnceLock::new(),
         });
         let known = Self::load(&shared)?;
+        shared.volumes.note_running(None);
         sweep(&shared);
         let supervisor = Self::connect(&shared, &config).await?;
         shared.supervisor.set(supervisor).expect("set here only");
@@ -383,6 +382,8 @@ impl Listener for Ears {
         let (execs, containers): (Vec<_>, Vec<_>) =
             running.into_iter().partition(|running| running.container.is_some());
         self.shared.execs.compare(&execs);
+        let alive = containers.iter().map(|running| &running.id).collect();
+        self.shared.volumes.note_running(Some(&alive));
         let mut running: std::collections::HashMap<_, _> =
             containers.into_iter().map(|running| (running.id.clone(), running)).collect();
         for container in self.shared.registry.all() {

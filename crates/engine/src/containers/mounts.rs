@@ -10,7 +10,8 @@ use runtime::spec::{Propagation, RecursiveReadonly};
 use serde::{Deserialize, Serialize};
 use spec::oci::Empty;
 
-use crate::errors::{Error, MountReason, Result, ValidationError};
+use crate::errors::{CreateReason, Error, MountReason, Result, ValidationError, VolumeError};
+use crate::volumes::{Wanted, check_name};
 
 /// More than anyone uses and far less than what overflows a packet to the supervisor.
 const MOUNTS_MAX: usize = 2_000;
@@ -37,11 +38,19 @@ pub(crate) enum Source {
         /// A directory is made when nothing is there (`-v`, not `--mount`).
         create: bool,
     },
-    /// A directory of our own, removed with the container by `rm -v` and `--rm`.
     Volume {
-        /// Empty until the container is made; then 64 hexadecimal digits.
+        /// Of an anonymous one empty until the container is made; then 64 hexadecimal digits.
         name: String,
         subpath: String,
+        /// Named by the user: stays when the container is removed by `rm -v` or `--rm`.
+        #[serde(default)]
+        named: bool,
+        /// Filled from the image while it is empty.
+        #[serde(default)]
+        copy: bool,
+        /// How to make it, for create alone.
+        #[serde(skip)]
+        wanted: Wanted,
     },
     Tmpfs {
         options: Vec<String>,
@@ -80,6 +89,14 @@ impl Mount {
         }
     }
 
+    /// The volume it mounts, if it does.
+    pub(crate) fn volume(&self) -> Option<&str> {
+        match &self.source {
+            Source::Volume { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// How many components the target has: mounts are made from the root outwards.
     pub(crate) fn depth(&self) -> usize {
         self.target.split('/').filter(|part| !part.is_empty()).count()
@@ -96,7 +113,8 @@ pub(crate) fn plan(
     let mut plan: BTreeMap<String, Mount> =
         inherited.into_iter().map(|mount| (mount.target.clone(), mount)).collect();
     let mut own = std::collections::BTreeSet::new();
-    let binds = host_config.binds.iter().flatten().map(|bind| parse_bind(bind));
+    let driver = host_config.volume_driver.as_str();
+    let binds = host_config.binds.iter().flatten().map(|bind| parse_bind(bind, driver));
     let mounts = host_config.mounts.iter().flatten().map(parse_mount);
     let tmpfs = host_config.tmpfs.iter().flatten();
     let tmpfs = tmpfs.map(|(target, options)| parse_tmpfs(target, options));
@@ -112,7 +130,7 @@ pub(crate) fn plan(
         if target == "/" || target == "." {
             return Err(ValidationError::Target(MountReason::Root).into());
         }
-        plan.entry(target.clone()).or_insert_with(|| anonymous(target));
+        plan.entry(target.clone()).or_insert_with(|| anonymous(target, driver));
     }
     if plan.len() > MOUNTS_MAX {
         let count = plan.len();
@@ -123,13 +141,23 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-fn anonymous(target: String) -> Mount {
-    let source = Source::Volume { name: String::new(), subpath: String::new() };
+fn anonymous(target: String, driver: &str) -> Mount {
+    let source = volume("", true, Wanted { driver: driver.to_owned(), ..Wanted::default() });
     Mount { target, source, mode: String::new(), readonly: false }
 }
 
-/// Parses `/host:/target[:mode]` or `/target`.
-fn parse_bind(spec: &str) -> Result<Mount> {
+fn volume(name: &str, copy: bool, wanted: Wanted) -> Source {
+    let (named, name) = (!name.is_empty(), name.to_owned());
+    Source::Volume { name, subpath: String::new(), named, copy, wanted }
+}
+
+/// What Docker shows as the mode of a volume that was given none: its default label.
+fn volume_mode(mode: &str) -> String {
+    if mode.is_empty() { "z".to_owned() } else { mode.to_owned() }
+}
+
+/// Parses `/host:/target[:mode]`, `volume:/target[:mode]` or `/target`.
+fn parse_bind(spec: &str, driver: &str) -> Result<Mount> {
     let syntax = || ValidationError::BindSyntax { spec: spec.to_owned() };
     let parts: Vec<&str> = spec.splitn(4, ':').collect();
     let (source, target, mode) = match parts[..] {
@@ -166,23 +194,23 @@ fn parse_bind(spec: &str) -> Result<Mount> {
                 create: true,
             }
         }
-        Some(name) => return Err(named_volume(name)?),
-        None => anonymous(String::new()).source,
+        Some(_) if flags.propagation.is_some() => {
+            return Err(wrap(MountReason::BindOptions).into());
+        }
+        Some(name) => {
+            check_volume(name)?;
+            let wanted = Wanted { driver: driver.to_owned(), ..Wanted::default() };
+            let source = volume(name, !flags.nocopy, wanted);
+            return Ok(Mount { target, source, mode: volume_mode(mode), readonly: flags.readonly });
+        }
+        None => anonymous(String::new(), driver).source,
     };
     Ok(Mount { target, source, mode: mode.to_owned(), readonly: flags.readonly })
 }
 
-/// Named volumes are a later issue; a bad name is an error all the same.
-fn named_volume(name: &str) -> Result<Error> {
-    let word = |byte: u8| byte.is_ascii_alphanumeric();
-    if name.len() < 2 {
-        return Err(ValidationError::VolumeNameShort { name: name.to_owned() }.into());
-    }
-    let legal = name.bytes().all(|byte| word(byte) || b"_.-".contains(&byte));
-    if !legal || !name.bytes().next().is_some_and(word) {
-        return Err(ValidationError::VolumeName { name: name.to_owned() }.into());
-    }
-    Ok(Error::unsupported(format!("the named volume {name:?} (named volumes)")))
+fn check_volume(name: &str) -> Result<(), VolumeError> {
+    let wrap = |reason: CreateReason| VolumeError::Create { name: name.to_owned(), reason };
+    check_name(name).map_err(wrap)
 }
 
 const fn recursive_readonly(readonly: bool) -> RecursiveReadonly {
@@ -275,7 +303,8 @@ fn parse_mount(request: &MountRequest) -> Result<Mount> {
         "volume" => volume_source(request)?,
         _ => return Err(Error::unsupported("mounting an image")),
     };
-    Ok(Mount { target, source, mode: String::new(), readonly: request.read_only })
+    let mode = if kind == "volume" { volume_mode("") } else { String::new() };
+    Ok(Mount { target, source, mode, readonly: request.read_only })
 }
 
 fn refuse_foreign_options(request: &MountRequest) -> Result<()> {
@@ -323,18 +352,28 @@ fn bind_source(request: &MountRequest) -> Result<Source, MountReason> {
 fn volume_source(request: &MountRequest) -> Result<Source> {
     let options = request.volume_options.clone().unwrap_or_default();
     let driver = options.driver_config.unwrap_or_default();
-    if !matches!(driver.name.as_str(), "" | "local") || driver.options.is_some() {
-        return Err(Error::unsupported("a volume driver with options"));
-    }
     let subpath = std::path::Path::new(&options.subpath);
     if subpath.is_absolute() || subpath.components().any(|part| part.as_os_str() == "..") {
         let kind = request.kind.clone();
         return Err(ValidationError::Mount { kind, reason: MountReason::Subpath }.into());
     }
-    match request.source.as_str() {
-        "" => Ok(Source::Volume { name: String::new(), subpath: options.subpath }),
-        name => Err(named_volume(name)?),
+    let name = request.source.as_str();
+    if name.is_empty() && !options.subpath.is_empty() {
+        let kind = request.kind.clone();
+        return Err(ValidationError::Mount { kind, reason: MountReason::SubpathAnonymous }.into());
     }
+    if !name.is_empty() {
+        check_volume(name)?;
+    }
+    let wanted = Wanted { driver: driver.name, options: driver.options, labels: options.labels };
+    Ok(Source::Volume {
+        name: name.to_owned(),
+        named: !name.is_empty(),
+        // What is below a part of the volume is nobody's to fill.
+        copy: !options.no_copy && options.subpath.is_empty(),
+        subpath: options.subpath,
+        wanted,
+    })
 }
 
 /// Without words to the contrary the runtime makes a tmpfs `nosuid,nodev,noexec`.

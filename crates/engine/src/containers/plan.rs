@@ -211,7 +211,7 @@ fn one_mount(mount: &mounts::Mount, around: &Surroundings) -> Result<Mount> {
                 within: None,
             }
         }
-        Source::Volume { name, subpath } => {
+        Source::Volume { name, subpath, .. } => {
             let root = around.volumes.join(name).join("_data");
             let within = (!subpath.is_empty()).then(|| root.clone());
             let path = if subpath.is_empty() { root } else { PathBuf::from(subpath) };

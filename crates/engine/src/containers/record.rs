@@ -78,6 +78,17 @@ impl Definition {
     pub(crate) fn command_line(&self) -> Vec<String> {
         super::merge::command_line(&self.config)
     }
+
+    /// The volumes it mounts; one that it mounts twice is there twice.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.mounts.iter().filter_map(Mount::volume)
+    }
+
+    /// Each volume it mounts, once.
+    pub(crate) fn volume_names(&self) -> Vec<String> {
+        let names: std::collections::BTreeSet<_> = self.volumes().collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
 }
 
 impl Progress {

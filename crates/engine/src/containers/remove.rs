@@ -2,7 +2,7 @@
 //!
 //! One synced commit takes the records away; from then on the container does not exist. Its
 //! directories go after that: what a crash leaves of them has no record and is swept at the next
-//! start. Anonymous volumes that were to go and did not stay as volumes nobody uses.
+//! start. The anonymous volumes that go with the container go in the same commit.
 
 use std::time::SystemTime;
 
@@ -16,6 +16,7 @@ use super::snapshot::{Container, Snapshot};
 use super::task::{ContainerCommand, Intent, Task};
 use super::{Containers, Shared};
 use crate::errors::{ContainerError, Error, Result};
+use crate::volumes::Volumes;
 
 impl Containers {
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
@@ -118,7 +119,10 @@ impl Task {
         self.state.removing = true;
         self.container.publish(&self.state);
         let shared = std::sync::Arc::clone(&self.shared);
-        if let Err(error) = erase(&shared, &self.state).await {
+        let volumes = if options.volumes { doom_volumes(&shared, &self.state) } else { Vec::new() };
+        let erased = erase(&shared, &self.state, volumes.clone()).await;
+        if let Err(error) = erased {
+            shared.volumes.spare(&volumes);
             self.state.removing = false;
             self.state.progress.phase = Phase::Dead;
             self.publish();
@@ -130,14 +134,15 @@ impl Task {
         shared.execs.forget_container(&self.container.id);
         self.removed = true;
         self.state.emit(&shared.events, "destroy", []);
+        shared.volumes.bury(&volumes);
         self.container.tell_waiters(|lifecycle| lifecycle.removed = true);
-        discard(&shared, &self.state, options.volumes);
+        discard(&shared, &self.state);
         Ok(())
     }
 }
 
 /// The one commit that counts, and the container's layer.
-async fn erase(shared: &Shared, state: &Snapshot) -> Result<()> {
+async fn erase(shared: &Shared, state: &Snapshot, volumes: Vec<String>) -> Result<()> {
     let id = state.id().clone();
     shared.persist.forget(&id);
     let leases = shared.storage.leases().clone();
@@ -146,6 +151,7 @@ async fn erase(shared: &Shared, state: &Snapshot) -> Result<()> {
         .write(move |txn| {
             DEFINITIONS.remove(txn, name.as_str());
             STATES.remove(txn, name.as_str());
+            Volumes::drop_records(txn, &volumes);
             storage::drop_container(txn, name.as_str(), &leases)
         })
         .await?;
@@ -157,38 +163,26 @@ async fn erase(shared: &Shared, state: &Snapshot) -> Result<()> {
 }
 
 /// Files that nothing refers to any more.
-fn discard(shared: &Shared, state: &Snapshot, volumes: bool) {
+fn discard(shared: &Shared, state: &Snapshot) {
     let directory = shared.directory(state.id());
     if let Err(error) = std::fs::remove_dir_all(&directory) {
         tracing::warn!(container = %state.id(), %error, "remove {}", directory.display());
     }
-    let own = volume_names(state).filter(|_| volumes);
-    let names: Vec<_> = own
-        .filter(|name| !is_volume_used(shared, name))
-        .map(|name| shared.volumes.join(name))
-        .collect();
-    if names.is_empty() {
-        return;
-    }
-    // Anything from nothing to a database: not on this thread.
-    tokio::task::spawn_blocking(move || {
-        for path in names {
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::warn!(%error, "remove the volume {}", path.display());
-            }
+}
+
+/// The anonymous volumes that only this container has: a volume that it got by `--volumes-from`
+/// goes with the last one that has it.
+fn doom_volumes(shared: &Shared, state: &Snapshot) -> Vec<String> {
+    let anonymous = state.definition.mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Volume { name, named: false, .. } => Some(name.clone()),
+        _ => None,
+    });
+    let doomed = anonymous.filter(|name| match shared.volumes.doom(name, Some(state.id())) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(container = %state.id(), %error, "keep a volume");
+            false
         }
     });
-}
-
-fn volume_names(state: &Snapshot) -> impl Iterator<Item = &str> {
-    state.definition.mounts.iter().filter_map(|mount| match &mount.source {
-        Source::Volume { name, .. } => Some(name.as_str()),
-        _ => None,
-    })
-}
-
-/// Whether a container that is left has it, by `--volumes-from`.
-fn is_volume_used(shared: &Shared, name: &str) -> bool {
-    let all = shared.registry.all();
-    all.iter().any(|other| volume_names(&other.snapshot()).any(|used| used == name))
+    doomed.collect()
 }

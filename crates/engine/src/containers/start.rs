@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use network::files::{DnsSettings, ExtraHost, Reach, ResolvConf};
 use network::{Endpoint, EndpointRequest};
@@ -83,11 +84,11 @@ impl Task {
     async fn run_program(&mut self) -> Result<()> {
         let definition = self.state.definition.clone();
         let mut surroundings = self.surroundings(&definition)?;
-        let mut endpoint = self.attach_network(&definition)?;
-        let kept = match self.publish_ports(&definition, endpoint.as_mut()) {
-            Ok(kept) => kept,
+        self.attach_volumes(&definition).await?;
+        let (endpoint, kept) = match self.attach_and_publish(&definition) {
+            Ok(attached) => attached,
             Err(error) => {
-                self.detach_network(endpoint);
+                self.detach_volumes();
                 return Err(error);
             }
         };
@@ -109,8 +110,49 @@ impl Task {
                     self.emit_network("disconnect", endpoint);
                 }
                 self.detach_network(endpoint);
+                self.detach_volumes();
                 Err(error)
             }
+        }
+    }
+
+    /// Mounts the volumes that have options, and keeps all of them from being swapped.
+    async fn attach_volumes(&self, definition: &Definition) -> Result<()> {
+        let names = definition.volume_names();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (volumes, id) = (Arc::clone(&self.shared.volumes), self.container.id.clone());
+        let mounts = definition.mounts.clone();
+        super::run_blocking(move || {
+            volumes.attach(&id, &names)?;
+            let checked = mounts.iter().try_for_each(|mount| volumes.check_subpath(mount));
+            if checked.is_err() {
+                volumes.detach(&id, &names);
+            }
+            checked
+        })
+        .await?;
+        for mount in &definition.mounts {
+            let Some(name) = mount.volume() else { continue };
+            let writable = if mount.readonly { "false" } else { "true" };
+            let extra = [
+                ("container", self.container.id.as_str()),
+                ("destination", &mount.target),
+                ("propagation", ""),
+                ("read/write", writable),
+            ];
+            self.shared.volumes.emit("mount", name, extra);
+        }
+        Ok(())
+    }
+
+    pub(super) fn detach_volumes(&self) {
+        let definition = &self.state.definition;
+        self.shared.volumes.detach(&self.container.id, &definition.volume_names());
+        for name in definition.volumes() {
+            let extra = [("container", self.container.id.as_str())];
+            self.shared.volumes.emit("unmount", name, extra);
         }
     }
 
@@ -183,7 +225,7 @@ impl Task {
             pid: self.namespace(&host_config.pid_mode, modes::pid)?,
             ipc: self.namespace(&host_config.ipc_mode, modes::ipc)?,
             hostname: self.hostname(definition, network.as_ref()),
-            volumes: shared.volumes.clone(),
+            volumes: shared.volumes.path().to_owned(),
             directory,
             endpoint: None,
         })
@@ -251,6 +293,20 @@ impl Task {
             kind => StartError::Network { reason: error.to_string(), kind },
         })?;
         Ok(Some(endpoint))
+    }
+
+    fn attach_and_publish(
+        &self,
+        definition: &Definition,
+    ) -> Result<(Option<Endpoint>, Option<OwnedFd>)> {
+        let mut endpoint = self.attach_network(definition)?;
+        match self.publish_ports(definition, endpoint.as_mut()) {
+            Ok(kept) => Ok((endpoint, kept)),
+            Err(error) => {
+                self.detach_network(endpoint);
+                Err(error)
+            }
+        }
     }
 
     /// Publishes what the container asks for. Without an interface of its own there is nothing to

@@ -156,17 +156,8 @@ pub enum ValidationError {
     DuplicateMount { target: String },
     #[error("{count} mounts are more than {limit}")]
     TooManyMounts { count: usize, limit: usize },
-    #[error(
-        "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
-         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, \
-         use absolute path"
-    )]
-    VolumeName { name: String },
-    #[error(
-        "create {name}: volume name is too short, names should be at least two alphanumeric \
-         characters"
-    )]
-    VolumeNameShort { name: String },
+    #[error("volumes-from specification cannot be an empty string")]
+    VolumesFrom,
 
     #[error("invalid port specification: \"{port}\"")]
     Port { port: String },
@@ -195,6 +186,8 @@ pub enum MountReason {
     SourceGiven,
     #[error("field VolumeOptions must not be specified")]
     VolumeOptions,
+    #[error("field BindOptions must not be specified")]
+    BindOptions,
     #[error("mount type unknown")]
     Unknown,
     #[error("invalid mount path: '{path}' mount path must be absolute")]
@@ -211,6 +204,8 @@ pub enum MountReason {
     SourceMissing { path: String },
     #[error("subpath must be a relative path within the volume")]
     Subpath,
+    #[error("must not set Subpath when using anonymous volumes")]
+    SubpathAnonymous,
 }
 
 impl Kinded for ValidationError {
@@ -264,12 +259,6 @@ mod tests {
             ValidationError::Bind { spec: "/tmp:x".to_owned(), cause: Box::new(mount) },
             "invalid volume specification: '/tmp:x': invalid mount config for type \"bind\": \
              invalid mount path: 'x' mount path must be absolute",
-        );
-        check(
-            ValidationError::VolumeName { name: "!bad".to_owned() },
-            "create !bad: \"!bad\" includes invalid characters for a local volume name, only \
-             \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, \
-             use absolute path",
         );
         check(
             ValidationError::LinkTarget {

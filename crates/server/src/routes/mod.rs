@@ -215,7 +215,7 @@ static ROUTES: &[Route] = &[
     works!("GET", "/version", system::version),
     works!("GET", "/info", system::info),
     works!("GET", "/events", events::events),
-    works!("GET", "/system/df", system::disk_usage).partly("without volumes and build cache"),
+    works!("GET", "/system/df", system::disk_usage).partly("without build cache"),
     works!("POST", "/auth", system::auth).partly("refused by the engine, naming the registry"),
     refused("GET", "/auth", "showing stored credentials"),
     // Networks.
@@ -228,13 +228,12 @@ static ROUTES: &[Route] = &[
     works!("GET", "/networks/{id}", networks::inspect).partly("bridge, host and none"),
     works!("DELETE", "/networks/{id}", networks::remove).partly("403: predefined networks stay"),
     // Volumes.
-    refused("GET", "/volumes", "listing volumes"),
-    refused("POST", "/volumes/create", "creating a volume"),
-    refused("POST", "/volumes/prune", "removing unused volumes"),
-    works!("GET", "/volumes/{name}", volumes::inspect)
-        .partly("finds none: named volumes are not there yet"),
-    refused("PUT", "/volumes/{name}", "updating a cluster volume"),
-    refused("DELETE", "/volumes/{name}", "removing a volume"),
+    works!("GET", "/volumes", volumes::list),
+    works!("POST", "/volumes/create", volumes::create).partly("driver local, without quotas"),
+    works!("POST", "/volumes/prune", volumes::prune),
+    works!("GET", "/volumes/{name}", volumes::inspect),
+    works!("PUT", "/volumes/{name}", volumes::update).partly("503: no swarm"),
+    works!("DELETE", "/volumes/{name}", volumes::remove),
     // Plugins.
     refused("GET", "/plugins", "a list of plugins"),
     refused("GET", "/plugins/privileges", "installing a plugin"),

@@ -3,7 +3,7 @@
 use super::*;
 
 fn bind(spec: &str) -> String {
-    match parse_bind(spec) {
+    match parse_bind(spec, "") {
         Ok(mount) => format!("{} {:?} {:?}", mount.target, mount.source, mount.readonly),
         Err(error) => error.to_string(),
     }
@@ -49,7 +49,11 @@ fn binds_are_refused_in_dockers_words() {
          \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use \
          absolute path",
     );
-    check_bind("ok_vol:/x", "the named volume \"ok_vol\" (named volumes) is not supported yet");
+    check_bind(
+        "ok_vol:/x:rslave",
+        "invalid volume specification: 'ok_vol:/x:rslave': invalid mount config for type \
+         \"volume\": field BindOptions must not be specified",
+    );
 }
 
 #[test]
@@ -63,7 +67,21 @@ fn binds_are_understood() {
     check_bind("/tmp:/x", &expect("RPrivate", false, "No"));
     check_bind("/tmp:/x:", &expect("RPrivate", false, "No"));
     check_bind("/tmp/./:/x/y/..:ro,Z,rslave", &expect("RSlave", true, "IfPossible"));
-    check_bind("/x", "/x Volume { name: \"\", subpath: \"\" } false");
+    let volume = |name: &str, copy: bool| {
+        let named = !name.is_empty();
+        format!(
+            "/x Volume {{ name: {name:?}, subpath: \"\", named: {named}, copy: {copy}, wanted: Wanted \
+             {{ driver: \"\", options: None, labels: None }} }}"
+        )
+    };
+    check_bind("/x", &format!("{} false", volume("", true)));
+    check_bind("ok_vol:/x", &format!("{} false", volume("ok_vol", true)));
+    check_bind("ok_vol:/x:nocopy,ro", &format!("{} true", volume("ok_vol", false)));
+    let mode = |spec| parse_bind(spec, "").unwrap().mode;
+    assert_eq!(
+        (mode("vol:/x"), mode("vol:/x:ro"), mode("/x")),
+        ("z".into(), "ro".into(), "".into())
+    );
 }
 
 fn check_mount(json: &str, expect: &str) {
@@ -119,6 +137,15 @@ fn mounts_are_checked_in_dockers_words() {
         r#"{"Type":"volume","Target":"/x","VolumeOptions":{"Subpath":"../x"}}"#,
         "invalid mount config for type \"volume\": subpath must be a relative path within the \
          volume",
+    );
+    check_mount(
+        r#"{"Type":"volume","Target":"/x","VolumeOptions":{"Subpath":"x"}}"#,
+        "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes",
+    );
+    check_mount(
+        r#"{"Type":"volume","Source":"vol","Target":"/x","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"DriverConfig":{"Options":{"o":"x"}}}}"#,
+        "/x Volume { name: \"vol\", subpath: \"\", named: true, copy: false, wanted: Wanted { driver: \
+         \"\", options: Some({\"o\": \"x\"}), labels: Some({\"a\": \"b\"}) } }",
     );
 }
 

@@ -192,10 +192,6 @@ fn refuse_unsupported(host_config: &HostConfig) -> Result<()> {
         (some(&host_config.links), "linking containers (Links)"),
         (storage, "a size limit for the container's disk (StorageOpt)"),
         (requests.is_some_and(|list| !list.is_empty()), "requesting devices (DeviceRequests)"),
-        (
-            !matches!(host_config.volume_driver.as_str(), "" | "local"),
-            "a volume driver (VolumeDriver)",
-        ),
         (!host_config.cgroup.is_empty(), "joining another container's cgroup (Cgroup)"),
         (
             windows.cpu_count != 0

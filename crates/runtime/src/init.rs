@@ -29,6 +29,7 @@ pub(crate) mod rootfs;
 mod spawn;
 mod standard;
 mod step;
+mod still;
 mod targets;
 pub(crate) mod user;
 
@@ -42,6 +43,8 @@ use serde::{Deserialize, Serialize};
 pub use self::binary::protect_own_binary;
 pub use self::spawn::{spawn_container, spawn_exec};
 use self::step::Step;
+pub use self::still::{Still, assemble_still, enter_running};
+pub use self::user::owner_of;
 use crate::protocol::Failure;
 
 /// The program's descriptors 0, 1 and 2, opened by the supervisor.

@@ -26,7 +26,7 @@ use crate::cgroup::Cgroup;
 use crate::interfaces::bring_up_loopback;
 use crate::protocol::Failure;
 use crate::seccomp::Filter;
-use crate::spec::{ContainerSpec, DeviceKind, DeviceNode, Namespace};
+use crate::spec::{ContainerSpec, DeviceKind, DeviceNode, Namespace, Rootfs};
 
 /// Everything a first process is made from, prepared by the supervisor.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) fn run(order: Order<'_>, channel: &Channel) -> Result<Infallible, Fai
     let options = standard::Options { privileged: spec.privileged, proc, shm, cgroups: &view };
     let standard = standard::stage(options)?;
     // Above: generic but for the sources. Below: this container. A parked init waits here.
-    let root = attach_root(spec)?;
+    let root = attach_root(&spec.rootfs)?;
     let attached = standard.attach(&root)?;
     let pts = || Ok(&attached.pts);
     let ends = console::open(stdio, process.console_size, channel, pts)?;
@@ -236,20 +236,20 @@ const fn private(recursive: bool) -> Change {
 
 /// Ends the exchange of mounts with the host, so that neither our mounts nor the unmounting of
 /// the old root reach it.
-fn detach_from_host() -> Result<(), Failure> {
+pub(super) fn detach_from_host() -> Result<(), Failure> {
     open_slash()
         .and_then(|slash| change(slash, &private(true)))
         .step(|| "make the mounts private".to_owned())
 }
 
-fn open_slash() -> Result<OwnedFd, Errno> {
+pub(super) fn open_slash() -> Result<OwnedFd, Errno> {
     openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Mounts the container's root over `/` of our mount namespace. It takes no directory of the
 /// host, and our own root stays the one below until the pivot.
-fn attach_root(spec: &ContainerSpec) -> Result<RootDir, Failure> {
-    let mount = rootfs::mount(&spec.rootfs)?;
+pub(super) fn attach_root(rootfs: &Rootfs) -> Result<RootDir, Failure> {
+    let mount = rootfs::mount(rootfs)?;
     open_slash()
         .and_then(|slash| attach(&mount, slash))
         .step(|| "attach the container's root".to_owned())?;

@@ -27,6 +27,11 @@ pub(crate) struct Identity {
     pub(crate) home: String,
 }
 
+/// The ids of `user` below `root`, for files that are to be theirs.
+pub fn owner_of(root: &RootDir, user: &str) -> Result<(u32, u32), Failure> {
+    look_up(root, user, &[]).map(|found| (found.uid, found.gid))
+}
+
 /// Looks `user` and `additional` groups up below `root`.
 pub(crate) fn look_up(
     root: &RootDir,

@@ -300,3 +300,15 @@ pub struct PruneResponse {
     pub containers_deleted: Option<Vec<String>>,
     pub space_reclaimed: u64,
 }
+
+/// What is at a path of a container: the header `X-Docker-Container-Path-Stat`, in base64.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PathStat {
+    pub name: String,
+    pub size: i64,
+    /// The bits of Go's `os.FileMode`.
+    pub mode: u32,
+    pub mtime: String,
+    pub link_target: String,
+}

@@ -3,6 +3,7 @@
 //! What a client reads is Docker's wording, to the letter: tools parse these sentences. Each file
 //! has a test per sentence, taken from the answers of Engine 28.5.
 
+mod archive;
 mod container;
 mod exec;
 mod platform;
@@ -12,6 +13,7 @@ mod volume;
 
 use spec::{ErrorKind, Kinded};
 
+pub use archive::ArchiveError;
 pub use container::{ContainerError, NoSuchContainer, SignalError};
 pub use exec::ExecError;
 pub use platform::PlatformError;
@@ -39,6 +41,8 @@ pub enum Error {
     Start(#[from] StartError),
     #[error(transparent)]
     Validation(#[from] ValidationError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
     #[error(transparent)]
@@ -85,6 +89,7 @@ impl Kinded for Error {
             Self::Storage(error) => error.kind(),
             Self::Start(error) => error.kind(),
             Self::Validation(error) => error.kind(),
+            Self::Archive(error) => error.kind(),
             Self::Volume(error) => error.kind(),
             Self::Filter(error) => error.kind(),
             Self::Unsupported { .. } => ErrorKind::NotImplemented,

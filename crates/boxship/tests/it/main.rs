@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the message")]
 
+mod archive;
 mod bad_input;
 mod docker_cli;
 mod lifecycle;

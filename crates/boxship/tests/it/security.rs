@@ -34,3 +34,8 @@ fn bind(path: &Path, target: &str) -> String {
 fn create(daemon: &Daemon, body: &Value) -> testkit::Response {
     daemon.api().post_json("/v1.51/containers/create", body).unwrap()
 }
+
+/// How often a race is tried.
+pub(crate) fn race_count() -> usize {
+    std::env::var("BOXSHIP_RACES").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
+}

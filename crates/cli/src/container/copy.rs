@@ -141,7 +141,12 @@ async fn from_container(
         return Ok(0);
     }
     let source = Source { base, is_directory: path_stat(&response)?.is_directory() };
-    let place = Place::here(target, &source)?;
+    let mut place = Place::here(target, &source)?;
+    // What a link led to has its own name in the archive, and is to have that of the link.
+    place.base = base_name(&path);
+    if place.name.is_none() && place.base != source.base {
+        place.name = Some(source.base);
+    }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let keep_owners = flags.bool("archive");
     let unpacking =

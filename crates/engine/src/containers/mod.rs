@@ -4,6 +4,7 @@
 //! each. Every container has one owner, a [`task::Task`], and a handle [`snapshot::Container`]
 //! that everyone else holds. A life: [`create`] → [`start`] → [`exit`] → [`remove`].
 
+mod archive;
 mod attach;
 mod commit;
 mod create;
@@ -47,6 +48,7 @@ use spec::Id;
 use storage::Storage;
 use tokio::sync::{mpsc, oneshot};
 
+pub use archive::{Archive, PutOptions};
 pub use commit::CommitRequest;
 pub(crate) use create::RunImage;
 pub use detach::{DetachKeys, Typed};

@@ -118,6 +118,8 @@ impl Task {
         }
         self.state.removing = true;
         self.container.publish(&self.state);
+        // Whoever copies from or to its files comes to an end first.
+        let files = std::sync::Arc::clone(&self.container.files).write_owned().await;
         let shared = std::sync::Arc::clone(&self.shared);
         let volumes = if options.volumes { doom_volumes(&shared, &self.state) } else { Vec::new() };
         let erased = erase(&shared, &self.state, volumes.clone()).await;
@@ -130,6 +132,7 @@ impl Task {
             self.container.tell_waiters(|lifecycle| lifecycle.stuck = Some(text));
             return Err(error);
         }
+        drop(files);
         shared.registry.remove(&self.container);
         shared.execs.forget_container(&self.container.id);
         self.removed = true;

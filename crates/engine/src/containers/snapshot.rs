@@ -21,6 +21,9 @@ use crate::events::Events;
 #[derive(Debug)]
 pub(crate) struct Container {
     pub id: Id,
+    /// Held by those who copy files, for itself alone by whoever mounts the writable layer: a
+    /// start, or a copy while it does not run.
+    pub(super) files: Arc<tokio::sync::RwLock<()>>,
     snapshot: ArcSwap<Snapshot>,
     lifecycle: watch::Sender<Lifecycle>,
     notices: watch::Sender<Notices>,
@@ -68,6 +71,7 @@ impl Container {
         };
         Self {
             id: snapshot.definition.id.clone(),
+            files: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             lifecycle: watch::Sender::new(lifecycle),
             notices: watch::Sender::default(),

@@ -68,7 +68,10 @@ impl Task {
     /// Starts the program, by a user's or a policy's wish.
     pub(super) async fn launch(&mut self) -> Result<()> {
         self.stay_down = false;
+        // Whoever copies from or to its files comes to an end first.
+        let files = std::sync::Arc::clone(&self.container.files).write_owned().await;
         let result = self.run_program().await;
+        drop(files);
         if let Err(error) = &result {
             let code = match error {
                 Error::Start(error) => error.exit_code(),

@@ -1,6 +1,7 @@
 //! Every endpoint of the Docker API, in one table: what is served, what is served in part, and
 //! what is refused by name. `cargo xtask compat` prints it; the first row that matches wins.
 
+mod archive;
 mod containers;
 mod events;
 mod exec;
@@ -174,9 +175,9 @@ static ROUTES: &[Route] = &[
     works!("POST", "/containers/{id}/wait", containers::wait).droppable(),
     works!("POST", "/containers/{id}/exec", exec::create),
     works!("GET", "/containers/{id}/export", containers::export),
-    refused("HEAD", "/containers/{id}/archive", "copying out of a container"),
-    refused("GET", "/containers/{id}/archive", "copying out of a container"),
-    refused("PUT", "/containers/{id}/archive", "copying into a container"),
+    works!("HEAD", "/containers/{id}/archive", archive::stat),
+    works!("GET", "/containers/{id}/archive", archive::get),
+    works!("PUT", "/containers/{id}/archive", archive::put).partly("plain, gzip or zstd"),
     refused("POST", "/containers/{id}/copy", "copying out of a container by POST"),
     refused("GET", "/containers/{id}/checkpoints", "a container checkpoint"),
     refused("POST", "/containers/{id}/checkpoints", "a container checkpoint"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::image::{Builder, Tar};
 use testkit::{Daemon, wait_until};
 
-use super::{bind, compile, create};
+use super::{bind, compile, create, race_count};
 use crate::{BINARY, daemon, field, run_detached};
 
 fn sha(path: &Path) -> String {
@@ -218,10 +218,6 @@ fn swapper(daemon: &Daemon, shared: &Path, name: &str, target: &str) {
     wait_until("the swapper", || {
         daemon.boxship(&["logs", "swapper"]).ok().contains("swapping").then_some(())
     });
-}
-
-fn race_count() -> usize {
-    std::env::var("BOXSHIP_RACES").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
 }
 
 /// Starts containers through the API as fast as possible; failures to start are fine.

@@ -140,9 +140,10 @@ fn a_port_in_use_is_named_as_docker_names_it() {
             _ => answer.json()["message"].as_str().unwrap().to_owned(),
         };
         // The endpoint's id is nobody's business.
-        let text = text.split_once('(').map_or(text.clone(), |(before, after)| {
-            format!("{before}{}", after.split_once(')').unwrap().1)
-        });
+        let text = text.split_once('(').map_or_else(
+            || text.clone(),
+            |(before, after)| format!("{before}{}", after.split_once(')').unwrap().1),
+        );
         (answer.status, text)
     };
     let begin = "failed to set up container networking: driver failed programming external \

@@ -379,6 +379,31 @@ fn mounts_come_in_every_form() {
     daemon.finish();
 }
 
+/// S27: a directory or a file of the host in several containers at once.
+#[test]
+fn s27_the_hosts_files_are_shared() {
+    let daemon = daemon();
+    let host = daemon.root().join("src");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("conf"), "one").unwrap();
+    let tree = format!("{}:/var/www/drupal", host.display());
+    let file = format!("{}:/etc/site.conf:ro", host.join("conf").display());
+    for name in ["web1", "web2"] {
+        run_detached_with(&daemon, name, &["-v", &tree, "-v", &file], "sleep 1000");
+    }
+    let exec = |name: &str, script: &str| daemon.boxship(&["exec", name, "sh", "-c", script]);
+    std::fs::write(host.join("page"), "from the host").unwrap();
+    for name in ["web1", "web2"] {
+        assert_eq!(exec(name, "cat /var/www/drupal/page").ok(), "from the host");
+        assert_eq!(exec(name, "cat /etc/site.conf").ok(), "one");
+        refused(exec(name, "echo x >/etc/site.conf"), "Read-only file system");
+    }
+    exec("web1", "echo two >/var/www/drupal/conf").ok();
+    assert_eq!(exec("web2", "cat /etc/site.conf").ok(), "two");
+    assert_eq!(std::fs::read_to_string(host.join("conf")).unwrap(), "two\n");
+    daemon.finish();
+}
+
 /// S28: a new version of a program goes on with the data of the old one.
 #[test]
 fn s28_data_outlives_the_container() {
@@ -643,5 +668,48 @@ fn made_volumes_survive_kill_9() {
     assert_eq!(pruned.lines().filter(|line| line.starts_with('v')).count(), 5);
     daemon.restart();
     assert_eq!(volumes(&daemon), "");
+    daemon.finish();
+}
+
+/// Many containers want the same new volumes while somebody prunes.
+#[test]
+fn a_volume_that_a_container_has_is_there() {
+    let daemon = daemon();
+    image_with_volume(&daemon);
+    let (creators, rounds) = (6, 20);
+    std::thread::scope(|scope| {
+        for creator in 0..creators {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let mut api = daemon.api();
+                for round in 0..rounds {
+                    let bind = format!("shared{}:/srv/data", round % 3);
+                    let body = json!({"Image": "seeded:1", "HostConfig": {"Binds": [bind]}});
+                    let made = api.post_json("/v1.51/containers/create", &body).unwrap();
+                    // The only reason not to: its volume is on its way out at this moment.
+                    let text = made.text();
+                    assert!(made.status == 201 || text.contains("is being removed"), "{text}");
+                    if creator % 2 == 0 && made.status == 201 {
+                        let id = made.json()["Id"].as_str().unwrap().to_owned();
+                        api.request("DELETE", &format!("/containers/{id}?v=1"), &[], b"").unwrap();
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..rounds {
+                let filters = "?filters=%7B%22all%22%3A%5B%22true%22%5D%7D";
+                let pruned = daemon.api().post(&format!("/v1.51/volumes/prune{filters}")).unwrap();
+                assert_eq!(pruned.status, 200, "{}", pruned.text());
+            }
+        });
+    });
+    let all = daemon.boxship(&["ps", "-aq", "--no-trunc"]).ok();
+    for id in all.lines() {
+        let name = field(&daemon, id, "{{(index .Mounts 0).Name}}");
+        assert!(volumes(&daemon).lines().any(|volume| volume == name), "{name}");
+        let seed = data(&daemon, &name).join("seed");
+        assert_eq!(std::fs::read_to_string(seed).unwrap(), "from the image");
+    }
     daemon.finish();
 }

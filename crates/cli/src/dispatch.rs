@@ -8,7 +8,8 @@ use crate::commands::{Action, COMMANDS, Command, GLOBAL, GROUPS, UNSUPPORTED, fi
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Parsed, parse};
 use crate::{
-    account, container, context, help, image, inspect, network, output, run, system, volume,
+    account, completion, container, context, help, hint, image, inspect, manual, network, output,
+    run, system, terminal, volume,
 };
 
 /// Docker's exit code for flags it does not understand.
@@ -29,6 +30,9 @@ pub(crate) fn run(program: &'static str, arguments: &[String]) -> Outcome {
         // Help that nobody asked for goes to stderr.
         [] => complain_help(&help::root(program)),
         ["help", rest @ ..] => help_for(program, rest),
+        ["completion", rest @ ..] => completion::script(program, rest),
+        ["__complete", ..] => completion::complete(program, &global.args[1..]),
+        ["__man", directory] => manual::write(program, directory),
         ["__flags"] => print_help(flag_table()),
         words if global.help => help_for(program, words),
         words => by_words(program, &global, words),
@@ -84,11 +88,21 @@ fn by_words(program: &'static str, global: &Parsed, words: &[&str]) -> Outcome {
         [group, "--help" | "-h"] if is_group(group) => print_help(help::group(program, group)),
         [group, word, ..] if is_group(group) => Err(unknown_in_group(program, group, word)),
         [word, ..] if UNSUPPORTED.contains(word) => Err(unsupported(program, word)),
-        _ => Err(Failure::new(format!(
-            "{program}: unknown command: {program} {}\n\nRun '{program} --help' for more \
-             information",
-            words[0]
-        ))),
+        _ => Err(unknown(program, words[0])),
+    }
+}
+
+fn unknown(program: &str, word: &str) -> Failure {
+    let text = format!(
+        "{program}: unknown command: {program} {word}\n\nRun '{program} --help' for more information"
+    );
+    let known = COMMANDS.iter().flat_map(|command| command.paths.iter().copied());
+    let known = known.filter(|path| !path.contains(' '));
+    match hint::closest(word, known.chain(GROUPS.iter().map(|group| group.name))) {
+        Some(name) if terminal::stderr_is_terminal() => {
+            Failure::new(format!("{text}\n\n{}", hint::sentence(name)))
+        }
+        _ => Failure::new(text),
     }
 }
 
@@ -158,7 +172,20 @@ fn by_command(
 /// Builds the runtime, runs the command on it, and drops it without waiting for stuck reads.
 fn execute(action: Action, app: &App, flags: &Parsed) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(start(action, app, flags));
+    let outcome = runtime.block_on(async {
+        match start(action, app, flags).await {
+            Err(failure) if terminal::stderr_is_terminal() => {
+                // The error is shown before the daemon is asked for names: that may take a while.
+                let text = failure.to_string();
+                let code = failure.report();
+                if let Some(hint) = hint::for_missing(app, &text).await {
+                    output::complain(&hint);
+                }
+                Err(Failure::Silent(code))
+            }
+            outcome => outcome,
+        }
+    });
     runtime.shutdown_background();
     outcome
 }

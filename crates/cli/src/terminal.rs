@@ -22,6 +22,10 @@ pub(crate) fn stdout_is_terminal() -> bool {
     isatty(rustix::stdio::stdout())
 }
 
+pub(crate) fn stderr_is_terminal() -> bool {
+    isatty(rustix::stdio::stderr())
+}
+
 /// Rows and columns of the terminal on stdout; zeros when it is not one.
 pub(crate) fn size() -> (u16, u16) {
     tcgetwinsize(rustix::stdio::stdout()).map_or((0, 0), |size| (size.ws_row, size.ws_col))

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     failed += pair.compare_refusals();
     failed += session::compare(&pair, "contexts", include_str!("contexts.txt"), None);
     failed += pair.compare_accounts();
+    failed += pair.complete_in_bash();
     match std::env::var("BOXSHIP_DIFF_HOST") {
         Ok(host) => failed += pair.compare_with_daemon(&host),
         Err(_unset) => println!("daemon: skipped, BOXSHIP_DIFF_HOST names no daemon"),
@@ -169,6 +170,44 @@ impl Pair {
             }
         }
         failed + report.finish()
+    }
+
+    /// What bash offers with our completion script loaded: no comparison, docker's script wants
+    /// another package.
+    fn complete_in_bash(&self) -> usize {
+        let socket = self.directory.path().join("completion.sock");
+        let _recorder = Recorder::start(&socket);
+        let host = format!("unix://{}", socket.display());
+        let mut report = Report::new("completion");
+        // The line, its last word as bash breaks it, and what is offered for that.
+        let cases = [
+            ("docker context sh", "sh", "show"),
+            ("docker rm -f w", "w", "web"),
+            ("docker logs --fol", "--fol", "--follow"),
+            ("docker run --rm busybox:la", "la", "lab latest"),
+            ("docker run --rm busybox:", ":", "lab latest"),
+            ("docker run --restart un", "un", "unless-stopped"),
+            ("docker load -i ", "", ""),
+            ("docker nonsense ", "", ""),
+        ];
+        for (line, word, expected) in cases {
+            let script = format!(
+                "source <(docker completion bash) && COMP_LINE='{line}' COMP_POINT={} \
+                 COMP_CWORD=0 COMP_WORDS=('{word}') && _docker_complete && echo \"${{COMPREPLY[*]}}\"",
+                line.len()
+            );
+            let path = format!("{}:/usr/bin:/bin", self.ours.parent().unwrap().display());
+            let output = Command::new("bash")
+                .args(["-c", &script])
+                .env("PATH", path)
+                .env("DOCKER_HOST", &host)
+                .env("DOCKER_CONFIG", self.directory.path().join("config"))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            report.compare(line, expected, &text);
+        }
+        report.finish()
     }
 
     fn compare_with_daemon(&self, host: &str) -> usize {

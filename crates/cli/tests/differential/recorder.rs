@@ -60,6 +60,12 @@ fn answer(path: &str, body: &[u8]) -> (&'static str, &'static str) {
     if path.contains("/images/search") {
         return ("501 Not Implemented", r#"{"message":"searching a registry is not supported"}"#);
     }
+    if path.contains("/containers/json") {
+        return ("200 OK", r#"[{"Id":"1","Names":["/web"],"Image":"busybox"}]"#);
+    }
+    if path.contains("/images/json") {
+        return ("200 OK", r#"[{"Id":"sha256:1","RepoTags":["busybox:latest","busybox:lab"]}]"#);
+    }
     if !path.ends_with("/auth") {
         return ("409 Conflict", r#"{"message":"recorded"}"#);
     }

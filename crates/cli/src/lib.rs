@@ -28,6 +28,8 @@ mod network;
 mod options;
 mod output;
 mod progress;
+#[cfg(test)]
+mod random;
 mod run;
 mod system;
 mod template;

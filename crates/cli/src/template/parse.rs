@@ -63,7 +63,8 @@ pub(super) enum OperandKind {
 
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     let tokens = lex(text)?;
-    let mut parser = Parser { text, tokens, next: 0, variables: vec!["$".to_owned()], loops: 0 };
+    let mut parser =
+        Parser { text, tokens, next: 0, variables: vec!["$".to_owned()], loops: 0, depth: 0 };
     let (nodes, end) = parser.list()?;
     match end {
         ListEnd::OfText => Ok(nodes),
@@ -98,7 +99,12 @@ struct Parser<'a> {
     /// In scope, innermost last.
     variables: Vec<String>,
     loops: usize,
+    /// How many lists, pipelines and branches we are inside of.
+    depth: usize,
 }
+
+/// Deeper templates would overflow the stack, which Go's grows as needed.
+const MAX_DEPTH: usize = 200;
 
 impl Parser<'_> {
     fn peek(&self) -> &Token {
@@ -129,7 +135,25 @@ impl Parser<'_> {
         self.error(format!("unexpected {} in {context}", describe(self.peek())))
     }
 
+    /// Parses what is inside of something.
+    fn inside<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, TemplateError>,
+    ) -> Result<T, TemplateError> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.error("nested too deeply"));
+        }
+        self.depth += 1;
+        let outcome = parse(self);
+        self.depth -= 1;
+        outcome
+    }
+
     fn list(&mut self) -> Result<(Vec<Node>, ListEnd), TemplateError> {
+        self.inside(Self::nodes)
+    }
+
+    fn nodes(&mut self) -> Result<(Vec<Node>, ListEnd), TemplateError> {
         let mut nodes = Vec::new();
         loop {
             match self.take() {
@@ -213,7 +237,7 @@ impl Parser<'_> {
         let otherwise = match (end, word) {
             (ListEnd::End, _) => Vec::new(),
             (ListEnd::ElseIf, "if") | (ListEnd::ElseWith, "with") => {
-                vec![self.branch(word)?]
+                vec![self.inside(|parser| parser.branch(word))?]
             }
             (ListEnd::Else, _) => self.otherwise()?,
             (other, _) => return Err(self.error(format!("unexpected {other}"))),
@@ -227,6 +251,10 @@ impl Parser<'_> {
     }
 
     fn otherwise(&mut self) -> Result<Vec<Node>, TemplateError> {
+        self.inside(Self::alternative)
+    }
+
+    fn alternative(&mut self) -> Result<Vec<Node>, TemplateError> {
         match self.list()? {
             (nodes, ListEnd::End) => Ok(nodes),
             (_, ListEnd::OfText) => Err(self.error("unexpected EOF")),
@@ -250,6 +278,10 @@ impl Parser<'_> {
     }
 
     fn pipe(&mut self, context: &str, close: &Token) -> Result<Pipe, TemplateError> {
+        self.inside(|parser| parser.commands(context, close))
+    }
+
+    fn commands(&mut self, context: &str, close: &Token) -> Result<Pipe, TemplateError> {
         self.skip_space();
         let (declares, assigns) = self.declarations(context)?;
         let mut commands = Vec::new();

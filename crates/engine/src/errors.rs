@@ -4,6 +4,7 @@
 //! has a test per sentence, taken from the answers of Engine 28.5.
 
 mod archive;
+mod connect;
 mod container;
 mod exec;
 mod platform;
@@ -14,6 +15,7 @@ mod volume;
 use spec::{ErrorKind, Kinded};
 
 pub use archive::ArchiveError;
+pub use connect::ConnectError;
 pub use container::{ContainerError, NoSuchContainer, SignalError};
 pub use exec::ExecError;
 pub use platform::PlatformError;
@@ -27,6 +29,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     #[error(transparent)]
     Container(#[from] ContainerError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error(transparent)]
     Exec(#[from] ExecError),
     #[error(transparent)]
@@ -82,6 +86,7 @@ impl Kinded for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Container(error) => error.kind(),
+            Self::Connect(error) => error.kind(),
             Self::Exec(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Platform(error) => error.kind(),

@@ -126,7 +126,7 @@ impl Engine {
         let booting = Arc::clone(&containers);
         tokio::spawn(async move { booting.start_at_boot().await });
         tokio::spawn(keep_firewall(Arc::clone(&networks)));
-        let networks = Arc::new(Networks::new(networks, registry));
+        let networks = Arc::new(Networks::new(networks, registry, Arc::clone(&events)));
         Ok(Self { containers, images, networks, volumes, events, system, config })
     }
 

@@ -3,26 +3,33 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api_types::network::{EndpointResource, Inspect, Ipam, IpamConfig};
-use network::{EndpointSummary, NetworkInfo};
-use spec::Filters;
+use api_types::network::{
+    CreateRequest, CreateResponse, EndpointResource, Inspect, Ipam, IpamConfig, PruneResponse,
+};
+use network::{EndpointSummary, NetworkError, NetworkInfo, NetworkRequest, PoolRequest};
+use spec::{Filters, Id};
 
 use crate::containers::registry::Registry;
-use crate::containers::time_text;
-use crate::errors::Result;
+use crate::containers::{run_blocking, time_text};
+use crate::errors::{ConnectError, Error, Result, ValidationError};
+use crate::events::Events;
 
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
-const DEFAULT: [&str; 3] = ["bridge", "host", "none"];
 
 #[derive(Debug)]
 pub struct Networks {
     networks: Arc<network::Networks>,
     registry: Arc<Registry>,
+    events: Arc<Events>,
 }
 
 impl Networks {
-    pub(crate) fn new(networks: Arc<network::Networks>, registry: Arc<Registry>) -> Self {
-        Self { networks, registry }
+    pub(crate) fn new(
+        networks: Arc<network::Networks>,
+        registry: Arc<Registry>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self { networks, registry, events }
     }
 
     /// Without the containers in them, as Docker's list.
@@ -30,7 +37,7 @@ impl Networks {
         filters.validate(FILTERS)?;
         let dangling = filters.boolean("dangling")?;
         let chosen = self.networks.list().into_iter().filter(|network| {
-            let builtin = DEFAULT.contains(&network.name.as_str());
+            let builtin = network.is_predefined();
             let label = |key: &str| network.labels.get(key).map(String::as_str);
             filters.any("driver", |wanted| network.driver == wanted)
                 && filters.any("id", |wanted| network.id.as_str().contains(wanted))
@@ -51,21 +58,102 @@ impl Networks {
         Ok(self.describe(self.networks.inspect(reference)?))
     }
 
-    /// Answers why not: user-defined networks do not exist yet.
-    pub fn create(&self, name: &str, driver: &str) -> Result<String> {
-        Ok(self.networks.create(name, driver)?.to_string())
+    pub async fn create(&self, request: CreateRequest) -> Result<CreateResponse> {
+        let unsupported = [
+            (request.config_only, "a network that is only configuration (ConfigOnly)"),
+            (
+                request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()),
+                "a network configured from another (ConfigFrom)",
+            ),
+            (request.ingress, "an ingress network (Ingress)"),
+            (!matches!(request.scope.as_str(), "" | "local"), "a network of a swarm (Scope)"),
+        ];
+        if let Some((_, feature)) = unsupported.into_iter().find(|(asked, _)| *asked) {
+            return Err(Error::unsupported(feature));
+        }
+        if request.enable_ipv4 == Some(false) {
+            return Err(match request.enable_ipv6 {
+                Some(true) => Error::unsupported("a network without IPv4 (EnableIPv4)"),
+                _ => ValidationError::NoFamily.into(),
+            });
+        }
+        let name = request.name.clone();
+        let networks = Arc::clone(&self.networks);
+        let id = run_blocking(move || Ok(networks.create(&to_request(request))?)).await?;
+        self.emit("create", &id, &name);
+        Ok(CreateResponse { id: id.to_string(), warning: String::new() })
     }
 
-    pub fn remove(&self, reference: &str) -> Result<()> {
-        Ok(self.networks.remove(reference)?)
+    pub async fn remove(&self, reference: &str) -> Result<()> {
+        let info = self.networks.inspect(reference)?;
+        let networks = Arc::clone(&self.networks);
+        let id = info.id.clone();
+        let removed = run_blocking(move || Ok(networks.remove(id.as_str())?)).await;
+        removed.map_err(|error| match error {
+            Error::Network(NetworkError::ActiveEndpoints { name, endpoints }) => {
+                let name_of = |(container, id): (Id, Id)| (self.container_name(&container), id);
+                let endpoints = endpoints.into_iter().map(name_of).collect();
+                ConnectError::ActiveEndpoints { network: name, endpoints }.into()
+            }
+            other => other,
+        })?;
+        self.emit("destroy", &info.id, &info.name);
+        Ok(())
+    }
+
+    /// Removes the networks of users that nobody is in.
+    pub async fn prune(&self, filters: &Filters) -> Result<PruneResponse> {
+        filters.validate(&["label", "label!", "until"])?;
+        let until = crate::containers::until(filters, std::time::SystemTime::now())?;
+        let mut deleted = Vec::new();
+        for network in self.networks.list() {
+            let label = |key: &str| network.labels.get(key).map(String::as_str);
+            let unwanted = |value: &str| match value.split_once('=') {
+                Some((key, value)) => label(key) == Some(value),
+                None => label(value).is_some(),
+            };
+            if network.is_predefined()
+                || !network.endpoints.is_empty()
+                || until.is_some_and(|until| network.created_nanos > until)
+                || !filters.matches_labels("label", label)
+                || filters.get("label!").any(unwanted)
+            {
+                continue;
+            }
+            match self.remove(network.id.as_str()).await {
+                Ok(()) => deleted.push(network.name),
+                // Somebody joined it meanwhile.
+                Err(error) => tracing::debug!(network = network.name, %error, "prune"),
+            }
+        }
+        let attributes = [("reclaimed".to_owned(), "0".to_owned())];
+        self.events.emit("network", "prune", "", attributes.into());
+        Ok(PruneResponse { networks_deleted: Some(deleted).filter(|list| !list.is_empty()) })
+    }
+
+    fn emit(&self, action: &str, id: &Id, name: &str) {
+        let attributes = [("name", name), ("type", "bridge")];
+        let attributes =
+            attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.events.emit("network", action, id.as_str(), attributes.collect());
+    }
+
+    fn container_name(&self, id: &Id) -> String {
+        let container = self.registry.get(id);
+        let name = container.map(|container| container.snapshot().definition.name.to_string());
+        name.unwrap_or_default()
     }
 
     fn describe(&self, network: NetworkInfo) -> Inspect {
         let pools = network.pools.iter().map(|pool| IpamConfig {
             subnet: pool.subnet.network().to_string(),
             ip_range: pool.ip_range.map(|range| range.to_string()).unwrap_or_default(),
-            gateway: pool.gateway.to_string(),
-            auxiliary_addresses: None,
+            gateway: pool.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
+            auxiliary_addresses: Some(&pool.auxiliary)
+                .filter(|addresses| !addresses.is_empty())
+                .map(|addresses| {
+                    addresses.iter().map(|(name, ip)| (name.clone(), ip.to_string())).collect()
+                }),
         });
         let pools: Vec<_> = pools.collect();
         // Docker has a list for the bridge and null for those without addresses.
@@ -78,7 +166,7 @@ impl Networks {
             driver: network.driver,
             enable_ipv4: network.enable_ipv4,
             enable_ipv6: network.enable_ipv6,
-            ipam: Ipam { driver: "default".to_owned(), options: None, config },
+            ipam: Ipam { driver: "default".to_owned(), options: network.ipam_options, config },
             internal: network.internal,
             attachable: network.attachable,
             ingress: network.ingress,
@@ -90,18 +178,38 @@ impl Networks {
     }
 
     fn endpoint(&self, endpoint: EndpointSummary) -> (String, EndpointResource) {
-        let container = self.registry.get(&endpoint.container);
-        let name = container.map(|container| container.snapshot().definition.name.to_string());
         let subnet = |subnet: Option<network::Subnet>| {
             subnet.map(|subnet| subnet.to_string()).unwrap_or_default()
         };
         let resource = EndpointResource {
-            name: name.unwrap_or_default(),
+            name: self.container_name(&endpoint.container),
             endpoint_id: endpoint.endpoint_id.to_string(),
             mac_address: endpoint.mac,
             ipv4_address: subnet(endpoint.ipv4),
             ipv6_address: subnet(endpoint.ipv6),
         };
         (endpoint.container.to_string(), resource)
+    }
+}
+
+fn to_request(request: CreateRequest) -> NetworkRequest {
+    let ipam = request.ipam.unwrap_or_default();
+    let pools = ipam.config.unwrap_or_default().into_iter().map(|pool| PoolRequest {
+        subnet: pool.subnet,
+        ip_range: pool.ip_range,
+        gateway: pool.gateway,
+        auxiliary: pool.auxiliary_addresses.unwrap_or_default(),
+    });
+    NetworkRequest {
+        name: request.name,
+        driver: request.driver,
+        enable_ipv6: request.enable_ipv6.unwrap_or_default(),
+        internal: request.internal,
+        attachable: request.attachable,
+        ipam_driver: ipam.driver,
+        ipam_options: ipam.options,
+        pools: pools.collect(),
+        options: request.options.unwrap_or_default(),
+        labels: request.labels.unwrap_or_default(),
     }
 }

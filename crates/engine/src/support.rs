@@ -51,7 +51,7 @@ pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
     ("Binds", Works, ""),
     ("ContainerIDFile", Recorded, "written by the client"),
     ("LogConfig", Partly, "json-file, local, none; tag, labels-regex, env-regex are refused"),
-    ("NetworkMode", Partly, "bridge, host, none, container:; no user-defined networks"),
+    ("NetworkMode", Works, ""),
     ("PortBindings", Works, "no userland proxy: an IPv6 address needs a network with IPv6"),
     ("RestartPolicy", Works, ""),
     ("AutoRemove", Works, ""),

@@ -41,24 +41,69 @@ pub fn owner<'a>(bridge: &str, alias: &'a str) -> Option<&'a str> {
 /// The owner's name of the bridge itself.
 const SELF: &str = "bridge";
 
-/// Makes or completes the bridge called `name`.
-pub fn set_up(
+/// What a bridge is to be.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub name: &'a str,
+    /// By which a daemon knows its own; see [`alias`].
+    pub alias: String,
+    pub mtu: u32,
+}
+
+/// Makes or completes the default bridge.
+pub fn set_up_default(
     name: &str,
     config: &NetworkConfig,
     socket: &mut Socket,
 ) -> Result<Bridge, NetworkError> {
-    let link = match find(name, socket)? {
-        Some(link) => link,
-        None => {
-            make(name, config, socket)?;
-            find(name, socket)?.ok_or(NetworkError::NoBridge)?
-        }
-    };
+    let wanted = Wanted { name, alias: alias(name, SELF), mtu: config.mtu };
+    let link = ensure(&wanted, socket)?;
     let ipv4 = choose_ipv4(&link, config, socket)?;
     let ipv6 = config.fixed_cidr_v6.map(gateway_of);
+    address(&wanted, &link, ipv4, ipv6, socket)
+}
+
+/// Makes or completes a bridge with these addresses of its own.
+pub fn set_up(
+    wanted: &Wanted<'_>,
+    ipv4: Subnet,
+    ipv6: Option<Subnet>,
+    socket: &mut Socket,
+) -> Result<Bridge, NetworkError> {
+    let link = ensure(wanted, socket)?;
+    address(wanted, &link, ipv4, ipv6, socket)
+}
+
+/// Removes a bridge if it has this alias: one that was there before stays.
+pub fn remove(wanted: &Wanted<'_>, socket: &mut Socket) -> Result<(), NetworkError> {
+    let link = find(wanted.name, socket)?;
+    if link.is_none_or(|link| link.alias.as_deref() != Some(&wanted.alias)) {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    route::delete_link(&mut batch, "delete bridge", wanted.name);
+    socket.transact(&mut batch).map_err(NetworkError::kernel(wanted.name))
+}
+
+fn ensure(wanted: &Wanted<'_>, socket: &mut Socket) -> Result<Link, NetworkError> {
+    if let Some(link) = find(wanted.name, socket)? {
+        return Ok(link);
+    }
+    make(wanted, socket)?;
+    find(wanted.name, socket)?.ok_or(NetworkError::NoBridge)
+}
+
+fn address(
+    wanted: &Wanted<'_>,
+    link: &Link,
+    ipv4: Subnet,
+    ipv6: Option<Subnet>,
+    socket: &mut Socket,
+) -> Result<Bridge, NetworkError> {
+    let name = wanted.name;
     restrain(name, ipv6.is_some())?;
     let mut batch = Batch::new();
-    for stale in stale_addresses(&link, name, ipv4, socket)? {
+    for stale in stale_addresses(wanted, link, ipv4, socket)? {
         let (ip, prefix) = (stale.ip(), stale.prefix());
         route::delete_address(&mut batch, "remove address", link.index, ip, prefix);
     }
@@ -77,16 +122,16 @@ fn find(name: &str, socket: &mut Socket) -> Result<Option<Link>, NetworkError> {
     Ok(links.into_iter().find(|link| link.name == name))
 }
 
-fn make(name: &str, config: &NetworkConfig, socket: &mut Socket) -> Result<(), NetworkError> {
+fn make(wanted: &Wanted<'_>, socket: &mut Socket) -> Result<(), NetworkError> {
     let mut batch = Batch::new();
-    let mac = random_mac();
+    let (name, mac) = (wanted.name, random_mac());
     route::create_link_down(&mut batch, "make bridge", name, |link| {
         link.bytes(route::IFLA_ADDRESS, &mac);
-        link.u32(route::IFLA_MTU, config.mtu);
+        link.u32(route::IFLA_MTU, wanted.mtu);
         link.nested(route::IFLA_LINKINFO, |info| info.text(route::IFLA_INFO_KIND, "bridge"));
     });
     route::change_link(&mut batch, "mark bridge", name, |link| {
-        link.bytes(route::IFLA_IFALIAS, alias(name, SELF).as_bytes());
+        link.bytes(route::IFLA_IFALIAS, wanted.alias.as_bytes());
     });
     match socket.transact(&mut batch) {
         Err(error) if error.errno == Errno::EXIST => Ok(()),
@@ -115,23 +160,35 @@ fn choose_ipv4(
     if let Some(subnet) = own.and_then(|own| Subnet::new(own.ip, own.prefix)) {
         return Ok(subnet);
     }
-    let routes = route::routes(socket).map_err(NetworkError::kernel(&link.name))?;
+    let used = used_subnets(&config.host_nameservers, socket)?;
+    pick(config, &used).map(gateway_of).ok_or(NetworkError::PoolsExhausted)
+}
+
+/// The next free subnet of the daemon's pools.
+pub fn pick(config: &NetworkConfig, used: &[Subnet]) -> Option<Subnet> {
+    if config.default_address_pools.is_empty() {
+        return pick_subnet(&default_pools(), used);
+    }
+    pick_subnet(&config.default_address_pools, used)
+}
+
+/// What this host has addresses in or routes to, and its nameservers.
+pub fn used_subnets(
+    nameservers: &[IpAddr],
+    socket: &mut Socket,
+) -> Result<Vec<Subnet>, NetworkError> {
+    let addresses = route::addresses(socket).map_err(NetworkError::kernel("subnets"))?;
+    let routes = route::routes(socket).map_err(NetworkError::kernel("subnets"))?;
     let connected = addresses.iter().map(|address| (address.ip, address.prefix));
     let routed = routes.iter().map(|route| (route.destination, route.prefix));
-    let servers = config.host_nameservers.iter().map(|ip| (*ip, 32));
-    let used: Vec<_> = connected
+    let servers = nameservers.iter().map(|ip| (*ip, 32));
+    let used = connected
         .chain(routed)
         // A default route leads everywhere and takes nothing.
         .filter(|(_, prefix)| *prefix > 0)
         .chain(servers)
-        .filter_map(|(ip, prefix)| Subnet::new(ip, prefix))
-        .collect();
-    let picked = if config.default_address_pools.is_empty() {
-        pick_subnet(&default_pools(), &used)
-    } else {
-        pick_subnet(&config.default_address_pools, &used)
-    };
-    picked.map(gateway_of).ok_or(NetworkError::PoolsExhausted)
+        .filter_map(|(ip, prefix)| Subnet::new(ip, prefix));
+    Ok(used.collect())
 }
 
 /// The bridge's address in a subnet that was given without one: the first host's.
@@ -141,13 +198,13 @@ fn gateway_of(subnet: Subnet) -> Subnet {
 
 /// Other IPv4 addresses of a bridge that is ours, as after a change of `--bip`.
 fn stale_addresses(
+    wanted: &Wanted<'_>,
     link: &Link,
-    name: &str,
     keep: Subnet,
     socket: &mut Socket,
 ) -> Result<Vec<Subnet>, NetworkError> {
-    let ours = link.alias.as_deref().and_then(|alias| owner(name, alias)) == Some(SELF);
-    if !ours {
+    let name = wanted.name;
+    if link.alias.as_deref() != Some(&wanted.alias) {
         return Ok(Vec::new());
     }
     let addresses = route::addresses(socket).map_err(NetworkError::kernel(name))?;

@@ -24,8 +24,44 @@ pub enum NetworkError {
     Predefined { name: String },
     #[error("network with name {name} already exists")]
     Exists { name: String },
-    #[error("user-defined networks are not supported yet (network {name:?}, driver {driver:?})")]
-    UserNetwork { name: String, driver: String },
+    #[error("{name} is a pre-defined network and cannot be removed")]
+    CannotRemove { name: String },
+    #[error("invalid name: name is empty")]
+    NoName,
+    #[error("{feature} is not supported yet")]
+    Unsupported { feature: String },
+    #[error("plugin {name:?} not found")]
+    NoPlugin { name: String },
+    #[error("only one instance of {driver:?} network is allowed")]
+    OneInstance { driver: String },
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+         connect this node to swarm and try again."
+    )]
+    NotAManager,
+    #[error("invalid network config:\n{}", reasons.join("\n"))]
+    Invalid { reasons: Vec<String> },
+    #[error("invalid pool request: Pool overlaps with other one on this address space")]
+    PoolOverlap,
+    #[error("failed to parse {option} value: {value} ({reason})")]
+    Option { option: String, value: String, reason: String },
+    #[error("invalid bridge name {name:?}")]
+    LinkName { name: String },
+    #[error(
+        "cannot create network {id} ({bridge}): conflicts with network {other} ({bridge}): \
+         networks have same bridge name"
+    )]
+    SameBridge { id: Id, other: Id, bridge: String },
+    /// The containers and their endpoints that are in the way.
+    #[error("network {name} has active endpoints")]
+    ActiveEndpoints { name: String, endpoints: Vec<(Id, Id)> },
+    #[error("no configured subnet or ip-range contain the IP address {ip}")]
+    NoSubnetContains { ip: IpAddr },
+    #[error(
+        "user specified IP address is supported only when connecting to networks with user \
+         configured subnets"
+    )]
+    AddressNotAsked,
     #[error("invalid subnet {text:?}")]
     InvalidSubnet { text: String },
     #[error("the default bridge is disabled (--bridge=none)")]
@@ -93,15 +129,27 @@ impl Kinded for NetworkError {
             | Self::PortSockets(_)
             | Self::AddressesExhausted { .. } => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
-            Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Predefined { .. } | Self::AddressInUse { .. } | Self::EndpointExists { .. } => {
-                ErrorKind::Forbidden
-            }
+            Self::NotFound { .. } | Self::NoPlugin { .. } => ErrorKind::NotFound,
+            Self::Predefined { .. }
+            | Self::CannotRemove { .. }
+            | Self::OneInstance { .. }
+            | Self::NotAManager
+            | Self::PoolOverlap
+            | Self::SameBridge { .. }
+            | Self::ActiveEndpoints { .. }
+            | Self::AddressInUse { .. }
+            | Self::EndpointExists { .. } => ErrorKind::Forbidden,
             Self::Exists { .. } => ErrorKind::Conflict,
-            Self::UserNetwork { .. } | Self::NoAddressToPublish { .. } | Self::NoFirewall => {
+            Self::Unsupported { .. } | Self::NoAddressToPublish { .. } | Self::NoFirewall => {
                 ErrorKind::NotImplemented
             }
             Self::NoBridge
+            | Self::NoName
+            | Self::Invalid { .. }
+            | Self::Option { .. }
+            | Self::LinkName { .. }
+            | Self::NoSubnetContains { .. }
+            | Self::AddressNotAsked
             | Self::InvalidSubnet { .. }
             | Self::AddressOutside { .. }
             | Self::AddressOnDefault

@@ -195,6 +195,13 @@ pub fn hosts(extra: &[ExtraHost], own: &[IpAddr], hostname: &str, domainname: &s
     for host in extra {
         writeln!(text, "{}\t{}", host.address, host.name).expect("to memory");
     }
+    text.push_str(&own_entries(own, hostname, domainname));
+    text
+}
+
+/// The lines of a container's own names.
+pub fn own_entries(own: &[IpAddr], hostname: &str, domainname: &str) -> String {
+    let mut text = String::new();
     let qualified = match domainname {
         "" => hostname.to_owned(),
         domain => format!("{hostname}.{domain}"),

@@ -17,6 +17,7 @@
 //!     chain forward { type filter hook forward priority 0; policy accept
 //!         iifname @uplinks oifname @uplinks drop          # only if we turned forwarding on
 //!         meta nfproto <a family we do not manage> accept # only with --iptables=false
+//!         iifname B oifname != B drop, and back           # for each internal bridge
 //!         oifname != @bridges accept
 //!         ct state established,related accept
 //!         ct status dnat accept                           # published ports
@@ -80,6 +81,8 @@ pub struct BridgeRules {
     pub subnets: Vec<Subnet>,
     pub masquerade: bool,
     pub icc: bool,
+    /// Nothing of it is routed, in or out.
+    pub internal: bool,
 }
 
 /// A container's end of a bridge.
@@ -343,6 +346,18 @@ fn forward_rules(plan: &Plan) -> Vec<Rule> {
     for (managed, family) in [(plan.ipv4, Family::Ipv4), (plan.ipv6, Family::Ipv6)] {
         if !managed {
             rules.push([family_is(family), accept()].concat());
+        }
+    }
+    for bridge in plan.bridges.iter().filter(|bridge| bridge.internal) {
+        for (here, there) in
+            [(Meta::InputName, Meta::OutputName), (Meta::OutputName, Meta::InputName)]
+        {
+            let leaves = vec![
+                Expression::LoadMeta { key: there, register: 1 },
+                Expression::NotEqual { register: 1, value: interface_name(&bridge.name) },
+                Expression::Verdict(Verdict::Drop),
+            ];
+            rules.push([name_is(here, bridge), leaves].concat());
         }
     }
     rules.push(vec![

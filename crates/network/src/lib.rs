@@ -4,7 +4,8 @@
 //! What the kernel holds for a daemon whose bridge is `boxship0`:
 //!
 //! ```text
-//! link boxship0                 alias "boxship:boxship0", a fixed MAC, the gateway's address
+//! link boxship0                 alias "boxship:boxship0:bridge", a fixed MAC, the gateway's address
+//! link br-<12 hex>              alias "boxship:boxship0:network:<id>": a user's network
 //! link veth<7 hex>              alias "boxship:boxship0:<container id>", port of the bridge;
 //!                               made by `runtime::interfaces::plug`, dies with the container
 //! table inet   boxship_boxship0 what is routed: masquerade, published ports, who may reach containers
@@ -13,7 +14,7 @@
 //!
 //! Another daemon, or another firewall tool, has other names; nothing else is ever touched.
 //! Memory is the truth about addresses: it is rebuilt at start from the endpoints of running
-//! containers ([`Networks::reconcile`]). Only the networks' ids are on disk.
+//! containers ([`Networks::reconcile`]). Only what networks are is on disk.
 //!
 //! Start reading at [`Networks`]. [`firewall`] draws the rules, [`ipam`] hands out addresses,
 //! [`ports`] the host's ports, [`files`] writes `resolv.conf`, `hosts` and `hostname`.
@@ -22,9 +23,9 @@
 //! `networks`; nothing else knows drivers.
 
 pub mod bridge;
+mod bridge_network;
 pub mod config;
 mod conntrack;
-mod default_bridge;
 mod error;
 pub mod files;
 pub mod firewall;
@@ -34,9 +35,12 @@ pub mod nft;
 pub mod ports;
 mod records;
 pub mod subnet;
+mod user;
+mod wall;
 
 pub use config::{AddressPool, NetworkConfig};
 pub use error::NetworkError;
 pub use networks::{Endpoint, EndpointRequest, EndpointSummary, NetworkInfo, Networks, PoolInfo};
 pub use ports::{PortRequest, Protocol, Published};
 pub use subnet::Subnet;
+pub use user::{NetworkRequest, PoolRequest};

@@ -15,20 +15,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metadata::Store;
 use runtime::spec::Interface;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use spec::Id;
 use sys::netlink::{Batch, Socket, route};
 
-use crate::bridge::{self, Bridge};
+use crate::bridge::{self, Bridge, Wanted};
+use crate::bridge_network::{self, BridgeNetwork};
 use crate::config::NetworkConfig;
 use crate::conntrack;
-use crate::default_bridge::DefaultBridge;
 use crate::error::NetworkError;
 use crate::firewall::Member;
 use crate::ports::{self, Place, PortRequest, Published};
-use crate::records::{self, DEFAULT_NETWORKS, NetworkRecord};
+use crate::records::{self, DEFAULT_NETWORKS, NETWORKS, NetworkRecord};
 use crate::subnet::Subnet;
+use crate::user::{self, NetworkRequest};
+use crate::wall::Wall;
 
 /// What a container asks of a network.
 #[derive(Debug, Clone)]
@@ -91,16 +92,25 @@ pub struct NetworkInfo {
     pub attachable: bool,
     pub ingress: bool,
     pub pools: Vec<PoolInfo>,
+    pub ipam_options: Option<BTreeMap<String, String>>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub endpoints: Vec<EndpointSummary>,
+}
+
+impl NetworkInfo {
+    /// One of those that every daemon has.
+    pub fn is_predefined(&self) -> bool {
+        is_predefined(&self.name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolInfo {
     pub subnet: Subnet,
     pub ip_range: Option<Subnet>,
-    pub gateway: IpAddr,
+    pub gateway: Option<IpAddr>,
+    pub auxiliary: BTreeMap<String, IpAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,31 +127,65 @@ pub struct EndpointSummary {
 #[derive(Debug)]
 pub struct Networks {
     config: NetworkConfig,
-    records: Vec<NetworkRecord>,
+    store: Store,
+    /// The default bridge's name, or what stands for it: the firewall tables' and links' mark.
+    instance: String,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     route: Socket,
-    default_bridge: Option<DefaultBridge>,
+    wall: Wall,
+    /// By name.
+    records: Vec<NetworkRecord>,
+    /// By the network's id.
+    bridges: HashMap<Id, BridgeNetwork>,
     endpoints: HashMap<(Id, Id), Endpoint>,
     /// Where the next search in the ephemeral range begins.
     next_port: u16,
 }
 
 impl Networks {
-    /// Sets up the default networks in the calling thread's network namespace: bridge, forwarding,
+    /// Sets up the networks in the calling thread's network namespace: bridges, forwarding,
     /// firewall. Call [`Networks::reconcile`] before the first [`Networks::attach`].
     pub fn open(config: NetworkConfig, store: &Store) -> Result<Self, NetworkError> {
         let records = records::load(store)?;
         let mut route = Socket::route().map_err(NetworkError::kernel("networks"))?;
-        let default_bridge = match &config.bridge {
-            Some(name) => Some(DefaultBridge::open(name, &config, &mut route)?),
-            None => None,
-        };
-        let state = State { route, default_bridge, endpoints: HashMap::new(), next_port: 0 };
-        Ok(Self { config, records, state: Mutex::new(state) })
+        let default = records.iter().find(|record| record.name == "bridge");
+        let default = default.expect("load adds what is missing").id.clone();
+        // Without a default bridge: something that no other daemon has.
+        let instance = config.bridge.clone();
+        let instance = instance.unwrap_or_else(|| format!("-{}", default.short()));
+        let mut wall = Wall::open(&instance, &config)?;
+        let mut bridges = HashMap::new();
+        if let Some(name) = &config.bridge {
+            let network = BridgeNetwork::open_default(name, &config, &mut route)?;
+            wall.set(network.rules());
+            bridges.insert(default, network);
+        }
+        for record in records.iter().filter(|record| record.user.is_some()) {
+            // One network that cannot be made is no reason to have none.
+            match BridgeNetwork::open_user(record, &instance, &config, &mut route) {
+                Ok(network) => {
+                    wall.set(network.rules());
+                    bridges.insert(record.id.clone(), network);
+                }
+                Err(error) => {
+                    tracing::error!(network = record.name, %error, "set up a network");
+                }
+            }
+        }
+        let (endpoints, next_port) = (HashMap::new(), 0);
+        let mut state = State { route, wall, records, bridges, endpoints, next_port };
+        // Rules first: at no moment does the host route what it should not. The elements of
+        // containers that still run come back with `reconcile`.
+        if state.bridges.is_empty() {
+            state.wall.replace(&[])?;
+        } else {
+            state.let_route(&config)?;
+        }
+        Ok(Self { config, store: store.clone(), instance, state: Mutex::new(state) })
     }
 
     /// Gives `request.container` a place in the network called, or identified by, `network`.
@@ -151,8 +195,8 @@ impl Networks {
         network: &str,
         request: &EndpointRequest<'_>,
     ) -> Result<Endpoint, NetworkError> {
-        let record = self.record(network)?;
         let state = &mut *self.lock();
+        let record = state.record(network)?.clone();
         let key = (record.id.clone(), request.container.clone());
         if state.endpoints.contains_key(&key) {
             return Err(NetworkError::EndpointExists {
@@ -161,8 +205,8 @@ impl Networks {
             });
         }
         let endpoint = match record.driver.as_str() {
-            "bridge" => self.attach_to_bridge(state, record, request)?,
-            _ => bare_endpoint(record, request.container),
+            "bridge" => self.attach_to_bridge(state, &record, request)?,
+            _ => bare_endpoint(&record, request.container),
         };
         state.endpoints.insert(key, endpoint.clone());
         Ok(endpoint)
@@ -177,35 +221,26 @@ impl Networks {
         wanted: &[PortRequest],
     ) -> Result<Option<OwnedFd>, NetworkError> {
         let state = &mut *self.lock();
-        let Some(default) = state.default_bridge.as_mut().filter(|_| !wanted.is_empty()) else {
-            return Ok(None);
-        };
-        let firewall = default.firewall.as_mut().ok_or(NetworkError::NoFirewall)?;
-        let taken: Vec<_> =
-            state.endpoints.values().flat_map(|other| &other.published).cloned().collect();
-        let managed =
-            |ip: &IpAddr| if ip.is_ipv4() { default.plan.ipv4 } else { default.plan.ipv6 };
+        // Nothing gets into an internal network; Docker is silent about it too.
+        let network = state.bridges.get(&endpoint.network_id).filter(|network| !network.internal);
+        let Some(network) = network.filter(|_| !wanted.is_empty()) else { return Ok(None) };
+        let plan = &state.wall.plan;
+        let managed = |ip: &IpAddr| if ip.is_ipv4() { plan.ipv4 } else { plan.ipv6 };
         let ips: Vec<_> = endpoint.ips().into_iter().filter(managed).collect();
         if ips.is_empty() {
             return Err(NetworkError::NoFirewall);
         }
-        let place = Place { ips, default_bind_ip: self.config.default_bind_ip };
+        let place = Place { ips, default_bind_ip: network.bind_ip };
+        let taken: Vec<_> =
+            state.endpoints.values().flat_map(|other| &other.published).cloned().collect();
         let reserved = ports::reserve(wanted, &place, &taken, &mut state.next_port)?;
         let published = reserved.ports.clone();
         let carrier = reserved.into_carrier().map_err(NetworkError::PortSockets)?;
         let key = (endpoint.network_id.clone(), endpoint.container.clone());
-        let opened = firewall.publish(&published);
         if let Some(known) = state.endpoints.get_mut(&key) {
             known.published.clone_from(&published);
         }
-        let opened = match opened {
-            // Somebody flushed the tables: all anew.
-            Err(error) if error.errno == Errno::NOENT => {
-                default.replace_rules(&members(&state.endpoints))
-            }
-            opened => opened.map_err(NetworkError::kernel(&default.bridge.name)),
-        };
-        if let Err(error) = opened {
+        if let Err(error) = state.wall.publish(&published, || members(&state.endpoints)) {
             if let Some(known) = state.endpoints.get_mut(&key) {
                 known.published.clear();
             }
@@ -221,16 +256,44 @@ impl Networks {
         Ok(carrier)
     }
 
+    /// Leads ports that were another endpoint's of the same container to this one; what keeps them
+    /// goes on doing so. Those of a family that it has no address of are closed.
+    pub fn move_ports(
+        &self,
+        endpoint: &mut Endpoint,
+        ports: Vec<Published>,
+    ) -> Result<(), NetworkError> {
+        let own = endpoint.ips();
+        let lead = |port: Published| {
+            let ip = own.iter().find(|ip| ip.is_ipv4() == port.container_ip.is_ipv4())?;
+            Some(Published { container_ip: *ip, ..port })
+        };
+        let published: Vec<_> = ports.into_iter().filter_map(lead).collect();
+        let state = &mut *self.lock();
+        let key = (endpoint.network_id.clone(), endpoint.container.clone());
+        if let Some(known) = state.endpoints.get_mut(&key) {
+            known.published.clone_from(&published);
+        }
+        state.wall.publish(&published, || members(&state.endpoints))?;
+        endpoint.published = published;
+        Ok(())
+    }
+
     /// Takes `container` out of a network; no error when it is in none. Its link dies with its
     /// namespace; for a container that runs on, `runtime::interfaces::unplug` comes first.
     pub fn detach(&self, network: &str, container: &Id) -> Result<(), NetworkError> {
-        let record = self.record(network)?;
         let state = &mut *self.lock();
-        let key = (record.id.clone(), container.clone());
+        let id = state.record(network)?.id.clone();
+        let key = (id, container.clone());
         let Some(endpoint) = state.endpoints.remove(&key) else { return Ok(()) };
-        match (&mut state.default_bridge, endpoint.member()) {
-            (Some(default), Some(member)) => default.forget(&member, &members(&state.endpoints)),
-            _ => Ok(()),
+        if let Some(network) = state.bridges.get_mut(&key.0) {
+            for ip in endpoint.ips() {
+                network.release(ip);
+            }
+        }
+        match endpoint.member() {
+            Some(member) => state.wall.forget(&member, &members(&state.endpoints)),
+            None => Ok(()),
         }
     }
 
@@ -243,79 +306,162 @@ impl Networks {
         state.endpoints.clear();
         for endpoint in live {
             let key = (endpoint.network_id.clone(), endpoint.container.clone());
-            if let Some(default) = &mut state.default_bridge {
+            if let Some(network) = state.bridges.get_mut(&endpoint.network_id) {
                 for ip in endpoint.ips() {
-                    if default.pool(ip).is_some_and(|pool| !pool.reserve(ip)) {
+                    if network.contains(ip) && !network.reserve(ip) {
                         errors.push(NetworkError::AddressInUse { ip });
                     }
                 }
             }
             state.endpoints.insert(key, endpoint.clone());
         }
-        if let Some(default) = &mut state.default_bridge {
-            let members = members(&state.endpoints);
-            let name = default.bridge.name.clone();
-            errors.extend(remove_orphans(&name, &members, &mut state.route).err());
-            errors.extend(default.replace_rules(&members).err());
-        }
+        errors.extend(state.remove_orphans(&self.instance).err());
+        errors.extend(state.wall.replace(&members(&state.endpoints)).err());
         errors
     }
 
     /// Puts the firewall's tables back if somebody touched them. Cheap; meant to be called often.
     pub fn ensure_firewall(&self) -> Result<(), NetworkError> {
         let state = &mut *self.lock();
-        let Some(default) = &mut state.default_bridge else { return Ok(()) };
-        let Some(firewall) = &mut default.firewall else { return Ok(()) };
-        let ensured = firewall.ensure(&default.plan, || members(&state.endpoints));
-        ensured.map_err(NetworkError::kernel(&default.bridge.name))
+        let Some(firewall) = &mut state.wall.firewall else { return Ok(()) };
+        let ensured = firewall.ensure(&state.wall.plan, || members(&state.endpoints));
+        ensured.map_err(NetworkError::kernel(&self.instance))
     }
 
     /// Removes our firewall tables, as a daemon does that will not come back.
     pub fn remove_firewall(&self) -> Result<(), NetworkError> {
-        let Some(default) = &mut self.lock().default_bridge else { return Ok(()) };
-        let Some(firewall) = &mut default.firewall else { return Ok(()) };
-        firewall.remove().map_err(NetworkError::kernel(&default.bridge.name))
+        let Some(firewall) = &mut self.lock().wall.firewall else { return Ok(()) };
+        firewall.remove().map_err(NetworkError::kernel(&self.instance))
     }
 
-    /// User-defined networks come with the next release.
-    pub fn create(&self, name: &str, driver: &str) -> Result<Id, NetworkError> {
-        match self.record(name) {
-            Ok(_) if DEFAULT_NETWORKS.iter().any(|(predefined, _)| *predefined == name) => {
-                Err(NetworkError::Predefined { name: name.to_owned() })
+    /// Makes a network: bridge, rules, and only then the record. A crash in between leaves a bridge
+    /// whose alias names no network, which the next reconciliation removes.
+    pub fn create(&self, request: &NetworkRequest) -> Result<Id, NetworkError> {
+        let name = request.name.as_str();
+        if name.is_empty() {
+            return Err(NetworkError::NoName);
+        }
+        if is_predefined(name) || name == "default" {
+            return Err(NetworkError::Predefined { name: name.to_owned() });
+        }
+        let state = &mut *self.lock();
+        if state.records.iter().any(|record| record.name == name) {
+            return Err(NetworkError::Exists { name: name.to_owned() });
+        }
+        let others = state.subnets();
+        let used = bridge::used_subnets(&self.config.host_nameservers, &mut state.route)?;
+        let record = user::plan(request, &self.config, &others, &used)?;
+        self.check_bridge_name(state, &record)?;
+        let opened =
+            BridgeNetwork::open_user(&record, &self.instance, &self.config, &mut state.route);
+        let made = opened.and_then(|network| {
+            state.wall.set(network.rules());
+            state.bridges.insert(record.id.clone(), network);
+            state.let_route(&self.config)?;
+            let (key, value) = (record.id.to_string(), record.clone());
+            self.store.write(move |txn| NETWORKS.put(txn, &key, &value)).map_err(Into::into)
+        });
+        if let Err(error) = made {
+            if let Err(error) = self.unmake(state, &record) {
+                tracing::warn!(%error, network = name, "undo the creation of a network");
             }
-            Ok(_) => Err(NetworkError::Exists { name: name.to_owned() }),
-            Err(_) => {
-                Err(NetworkError::UserNetwork { name: name.to_owned(), driver: driver.to_owned() })
-            }
+            return Err(error);
+        }
+        let id = record.id.clone();
+        state.records.push(record);
+        state.records.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(id)
+    }
+
+    /// Removes a network that nobody is in: first the record, so that what a crash leaves is a
+    /// bridge without a network.
+    pub fn remove(&self, network: &str) -> Result<(), NetworkError> {
+        let state = &mut *self.lock();
+        let record = state.record(network)?.clone();
+        if record.user.is_none() {
+            return Err(NetworkError::CannotRemove { name: record.name });
+        }
+        let inside: Vec<_> = state
+            .endpoints
+            .values()
+            .filter(|endpoint| endpoint.network_id == record.id)
+            .map(|endpoint| (endpoint.container.clone(), endpoint.endpoint_id.clone()))
+            .collect();
+        if !inside.is_empty() {
+            return Err(NetworkError::ActiveEndpoints { name: record.name, endpoints: inside });
+        }
+        let key = record.id.to_string();
+        self.store.write(move |txn| {
+            NETWORKS.remove(txn, &key);
+            Ok::<_, metadata::StoreError>(())
+        })?;
+        state.records.retain(|other| other.id != record.id);
+        self.unmake(state, &record)
+    }
+
+    /// Takes the bridge and its rules away.
+    fn unmake(&self, state: &mut State, record: &NetworkRecord) -> Result<(), NetworkError> {
+        state.bridges.remove(&record.id);
+        let Some(options) = bridge_network::options(record, &self.config)? else { return Ok(()) };
+        let name = bridge_network::bridge_name(record, &options);
+        state.wall.unset(&name);
+        let replaced = state.wall.replace(&members(&state.endpoints));
+        let alias = bridge_network::alias(&self.instance, record);
+        let wanted = Wanted { name: &name, alias, mtu: options.mtu };
+        bridge::remove(&wanted, &mut state.route).and(replaced)
+    }
+
+    fn check_bridge_name(&self, state: &State, record: &NetworkRecord) -> Result<(), NetworkError> {
+        let Some(options) = bridge_network::options(record, &self.config)? else { return Ok(()) };
+        let bridge = bridge_network::bridge_name(record, &options);
+        let same = state.bridges.iter().find(|(_, network)| network.bridge.name == bridge);
+        match same {
+            None => Ok(()),
+            Some((other, _)) => Err(NetworkError::SameBridge {
+                id: record.id.clone(),
+                other: other.clone(),
+                bridge,
+            }),
         }
     }
 
-    /// Refuses to remove the default networks; there are no others yet.
-    pub fn remove(&self, network: &str) -> Result<(), NetworkError> {
-        let name = self.record(network)?.name.clone();
-        Err(NetworkError::Predefined { name })
+    /// Whether a container may ask for this address. A network that is not there is no reason to
+    /// refuse.
+    pub fn check_address(&self, network: &str, ip: IpAddr) -> Result<(), NetworkError> {
+        let state = self.lock();
+        let Ok(record) = state.record(network) else { return Ok(()) };
+        let Some(user) = &record.user else { return Err(NetworkError::AddressOnDefault) };
+        let mut pools = user.pools.iter().filter(|pool| pool.subnet.is_ipv4() == ip.is_ipv4());
+        if !pools.clone().any(|pool| pool.asked) {
+            return Err(NetworkError::AddressNotAsked);
+        }
+        if pools.any(|pool| pool.subnet.contains(ip)) {
+            return Ok(());
+        }
+        Err(NetworkError::NoSubnetContains { ip })
     }
 
     /// All networks, by name.
     pub fn list(&self) -> Vec<NetworkInfo> {
         let state = self.lock();
-        self.records.iter().map(|record| self.describe(record, &state)).collect()
+        state.records.iter().map(|record| self.describe(record, &state)).collect()
     }
 
     /// One network by name, id, or a beginning of the id that no other has.
     pub fn inspect(&self, network: &str) -> Result<NetworkInfo, NetworkError> {
-        let record = self.record(network)?;
-        Ok(self.describe(record, &self.lock()))
+        let state = self.lock();
+        let record = state.record(network)?;
+        Ok(self.describe(record, &state))
     }
 
     /// The addresses that `host-gateway` stands for.
     pub fn host_gateways(&self) -> Vec<IpAddr> {
         let state = self.lock();
-        let Some(default) = &state.default_bridge else { return Vec::new() };
-        std::iter::once(default.bridge.ipv4)
-            .chain(default.bridge.ipv6)
-            .map(|own| own.ip())
-            .collect()
+        let default = state.bridges.values().find(|network| network.bridge.name == self.instance);
+        let own = default
+            .iter()
+            .flat_map(|network| std::iter::once(network.bridge.ipv4).chain(network.bridge.ipv6));
+        own.map(|own| own.ip()).collect()
     }
 
     /// What `info` warns of.
@@ -325,37 +471,18 @@ impl Networks {
             warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
         }
         let state = &mut *self.lock();
-        let Some(default) = &mut state.default_bridge else { return warnings };
-        let Some(firewall) = &mut default.firewall else { return warnings };
+        let Some(firewall) = &mut state.wall.firewall else { return warnings };
         match firewall.conflicts() {
             Ok(chains) => warnings.extend(chains.iter().map(|chain| {
                 format!(
                     "WARNING: chain {} of firewall table {} drops forwarded packets by default; \
                      containers have no network unless it accepts those of {}",
-                    chain.chain, chain.table, default.bridge.name
+                    chain.chain, chain.table, self.instance
                 )
             })),
             Err(error) => tracing::debug!(%error, "list the chains of other firewalls"),
         }
         warnings
-    }
-
-    fn record(&self, network: &str) -> Result<&NetworkRecord, NetworkError> {
-        let exact =
-            |record: &&NetworkRecord| record.name == network || record.id.as_str() == network;
-        // The API knows the network that containers get by default under this name as well.
-        let network = if network == "default" { "bridge" } else { network };
-        if let Some(record) = self.records.iter().find(exact) {
-            return Ok(record);
-        }
-        let mut begins = self
-            .records
-            .iter()
-            .filter(|record| !network.is_empty() && record.id.as_str().starts_with(network));
-        match (begins.next(), begins.next()) {
-            (Some(record), None) => Ok(record),
-            _ => Err(NetworkError::NotFound { name: network.to_owned() }),
-        }
     }
 
     fn attach_to_bridge(
@@ -364,27 +491,32 @@ impl Networks {
         record: &NetworkRecord,
         request: &EndpointRequest<'_>,
     ) -> Result<Endpoint, NetworkError> {
-        let default = state.default_bridge.as_mut().ok_or(NetworkError::NoBridge)?;
-        if request.ipv4.is_some() || request.ipv6.is_some() {
+        let network = state.bridges.get_mut(&record.id).ok_or(NetworkError::NoBridge)?;
+        let asked = request.ipv4.is_some() || request.ipv6.is_some();
+        if asked && record.user.is_none() {
             return Err(NetworkError::AddressOnDefault);
         }
         let host_name = free_link_name(&state.route)?;
-        let (ipv4, ipv6) = default.allocate(&record.name)?;
-        let (gateway_v4, gateway_v6) = bridge::gateways(&default.bridge, &self.config);
+        let asked = (request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6));
+        let (ipv4, ipv6) = network.allocate(&record.name, asked.0, asked.1)?;
         let addresses = std::iter::once(ipv4).chain(ipv6);
+        let (gateway_v4, gateway_v6) = match network.internal {
+            true => (None, None),
+            false => (Some(network.gateway_v4), network.gateway_v6),
+        };
         let interface = Interface {
             host_name,
             container_name: request.interface_name.to_owned(),
-            bridge: default.bridge.name.clone(),
-            alias: bridge::alias(&default.bridge.name, request.container.as_str()),
+            bridge: network.bridge.name.clone(),
+            alias: bridge::alias(&self.instance, request.container.as_str()),
             mac: request.mac.unwrap_or_else(bridge::random_mac),
-            mtu: self.config.mtu,
-            isolated: !self.config.icc,
+            mtu: network.mtu,
+            isolated: !network.icc,
             hairpin: false,
             addresses: addresses.map(|own| (own.ip(), own.prefix())).collect(),
             gateway_v4: match gateway_v4 {
-                IpAddr::V4(ip) => Some(ip),
-                IpAddr::V6(_) => None,
+                Some(IpAddr::V4(ip)) => Some(ip),
+                _ => None,
             },
             gateway_v6: match gateway_v6 {
                 Some(IpAddr::V6(ip)) => Some(ip),
@@ -394,17 +526,23 @@ impl Networks {
         let endpoint = Endpoint {
             interface: Some(interface),
             ipv4: Some(ipv4),
-            gateway_v4: Some(gateway_v4),
+            gateway_v4,
             ipv6,
             gateway_v6,
             ..bare_endpoint(record, request.container)
         };
-        default.admit(&endpoint, || members(&state.endpoints))?;
+        let Some(member) = endpoint.member() else { return Ok(endpoint) };
+        let admitted = state.wall.admit(member, || members(&state.endpoints));
+        admitted.inspect_err(|_| {
+            for ip in endpoint.ips() {
+                network.release(ip);
+            }
+        })?;
         Ok(endpoint)
     }
 
     fn describe(&self, record: &NetworkRecord, state: &State) -> NetworkInfo {
-        let default = state.default_bridge.as_ref().filter(|_| record.driver == "bridge");
+        let bridge = state.bridges.get(&record.id);
         let mut endpoints: Vec<_> = state
             .endpoints
             .values()
@@ -412,22 +550,40 @@ impl Networks {
             .map(summarize)
             .collect();
         endpoints.sort_by(|one, other| one.container.cmp(&other.container));
-        NetworkInfo {
+        let mut info = NetworkInfo {
             id: record.id.clone(),
             name: record.name.clone(),
             driver: record.driver.clone(),
             scope: "local",
             created_nanos: record.created_nanos,
             enable_ipv4: true,
-            enable_ipv6: default.is_some_and(|default| default.ipv6.is_some()),
+            enable_ipv6: bridge.is_some_and(|network| network.gateway_v6.is_some()),
             internal: false,
             attachable: false,
             ingress: false,
-            pools: default.map(|default| default.pools(&self.config)).unwrap_or_default(),
-            options: default.map(|default| self.options(&default.bridge)).unwrap_or_default(),
+            pools: Vec::new(),
+            ipam_options: None,
+            options: BTreeMap::new(),
             labels: BTreeMap::new(),
             endpoints,
+        };
+        match (&record.user, bridge) {
+            (Some(user), _) => {
+                info.enable_ipv6 = user.enable_ipv6;
+                info.internal = user.internal;
+                info.attachable = user.attachable;
+                info.pools = user.pools.iter().map(pool_info).collect();
+                info.ipam_options.clone_from(&user.ipam_options);
+                info.options.clone_from(&user.options);
+                info.labels.clone_from(&user.labels);
+            }
+            (None, Some(network)) => {
+                info.pools = network.pools(&self.config);
+                info.options = self.options(&network.bridge);
+            }
+            (None, None) => {}
         }
+        info
     }
 
     fn options(&self, bridge: &Bridge) -> BTreeMap<String, String> {
@@ -449,6 +605,83 @@ impl Networks {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves nothing half-changed that the next reconcile does not mend.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn record(&self, network: &str) -> Result<&NetworkRecord, NetworkError> {
+        let exact =
+            |record: &&NetworkRecord| record.name == network || record.id.as_str() == network;
+        // The API knows the network that containers get by default under this name as well.
+        let network = if network == "default" { "bridge" } else { network };
+        if let Some(record) = self.records.iter().find(exact) {
+            return Ok(record);
+        }
+        let mut begins = self
+            .records
+            .iter()
+            .filter(|record| !network.is_empty() && record.id.as_str().starts_with(network));
+        match (begins.next(), begins.next()) {
+            (Some(record), None) => Ok(record),
+            _ => Err(NetworkError::NotFound { name: network.to_owned() }),
+        }
+    }
+
+    /// Those of all networks.
+    fn subnets(&self) -> Vec<Subnet> {
+        let asked = self.records.iter().filter_map(|record| record.user.as_ref());
+        let asked = asked.flat_map(|user| user.pools.iter().map(|pool| pool.subnet));
+        let open = self
+            .bridges
+            .values()
+            .flat_map(|network| std::iter::once(network.bridge.ipv4).chain(network.bridge.ipv6));
+        asked.chain(open.map(|own| own.network())).collect()
+    }
+
+    /// Writes the rules of all bridges and has the host route for them.
+    fn let_route(&mut self, config: &NetworkConfig) -> Result<(), NetworkError> {
+        let ipv6 = self.bridges.values().any(|network| network.gateway_v6.is_some());
+        let (route, endpoints) = (&mut self.route, &self.endpoints);
+        self.wall.let_route(config, ipv6, || bridge::uplinks(route), || members(endpoints))?;
+        if self.wall.plan.ipv4 {
+            self.bridges.values().try_for_each(BridgeNetwork::open_loopback)?;
+        }
+        Ok(())
+    }
+
+    /// Removes links with our alias that are no member's and no network's. Each waits for a grace
+    /// period, hence only at start.
+    fn remove_orphans(&mut self, instance: &str) -> Result<(), NetworkError> {
+        let route = &mut self.route;
+        let links = route::links(route).map_err(NetworkError::kernel(instance))?;
+        let members = members(&self.endpoints);
+        let mut batch = Batch::new();
+        for link in links {
+            let owner = link.alias.as_deref().and_then(|alias| bridge::owner(instance, alias));
+            let Some(owner) = owner else { continue };
+            let needed = match bridge_network::network_of(owner) {
+                Some(id) => self.records.iter().any(|record| record.id.as_str() == id),
+                None => members.iter().any(|member| member.port == link.name),
+            };
+            if !needed && link.name != instance {
+                tracing::info!(link = link.name, "remove a link that belongs to nobody");
+                route::delete_link(&mut batch, "delete link", &link.name);
+            }
+        }
+        route.transact(&mut batch).map_err(NetworkError::kernel(instance))
+    }
+}
+
+fn is_predefined(name: &str) -> bool {
+    DEFAULT_NETWORKS.iter().any(|(predefined, _)| *predefined == name)
+}
+
+fn pool_info(pool: &records::PoolRecord) -> PoolInfo {
+    PoolInfo {
+        subnet: pool.subnet,
+        ip_range: pool.ip_range,
+        gateway: pool.gateway_shown.then_some(pool.gateway),
+        auxiliary: pool.auxiliary.clone(),
     }
 }
 
@@ -491,26 +724,6 @@ fn free_link_name(route: &Socket) -> Result<String, NetworkError> {
         }
     }
     Err(NetworkError::NoInterfaceName)
-}
-
-/// Removes links with our alias that are no member's. Each waits for a grace period, hence only
-/// at start.
-fn remove_orphans(
-    bridge: &str,
-    members: &[Member],
-    route: &mut Socket,
-) -> Result<(), NetworkError> {
-    let links = route::links(route).map_err(NetworkError::kernel(bridge))?;
-    let mut batch = Batch::new();
-    for link in links {
-        let ours = link.alias.as_deref().and_then(|alias| bridge::owner(bridge, alias)).is_some();
-        let needed = members.iter().any(|member| member.port == link.name);
-        if ours && !needed && link.name != bridge {
-            tracing::info!(link = link.name, "remove a link that belongs to no container");
-            route::delete_link(&mut batch, "delete link", &link.name);
-        }
-    }
-    route.transact(&mut batch).map_err(NetworkError::kernel(bridge))
 }
 
 fn format_mac(mac: [u8; 6]) -> String {

@@ -1,10 +1,14 @@
-//! What is kept of networks on disk: who they are. Everything else is rebuilt.
+//! What is kept of networks on disk: what they are. Who is in them is rebuilt.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use metadata::{Store, Table};
 use serde::{Deserialize, Serialize};
 use spec::Id;
 
 use crate::error::NetworkError;
+use crate::subnet::Subnet;
 
 /// What is kept of a network across restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,10 +17,38 @@ pub(crate) struct NetworkRecord {
     pub name: String,
     pub driver: String,
     pub created_nanos: i64,
+    /// Of a user's network; the default ones follow the daemon's settings.
+    #[serde(default)]
+    pub user: Option<UserNetwork>,
+}
+
+/// A network as it was asked for, with what was chosen for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserNetwork {
+    pub enable_ipv6: bool,
+    pub internal: bool,
+    pub attachable: bool,
+    /// In the order of the request, then what was chosen.
+    pub pools: Vec<PoolRecord>,
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolRecord {
+    pub subnet: Subnet,
+    pub ip_range: Option<Subnet>,
+    pub gateway: IpAddr,
+    /// Docker shows no gateway that was chosen in a subnet that was asked for.
+    pub gateway_shown: bool,
+    /// The subnet was the user's: addresses in it may be too.
+    pub asked: bool,
+    pub auxiliary: BTreeMap<String, IpAddr>,
 }
 
 /// Key: the network's id.
-const NETWORKS: Table<NetworkRecord> = Table::new("networks");
+pub(crate) const NETWORKS: Table<NetworkRecord> = Table::new("networks");
 pub(crate) const DEFAULT_NETWORKS: [(&str, &str); 3] =
     [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
@@ -32,6 +64,7 @@ pub(crate) fn load(store: &Store) -> Result<Vec<NetworkRecord>, NetworkError> {
             name: name.to_owned(),
             driver: driver.to_owned(),
             created_nanos: now_nanos(),
+            user: None,
         })
         .collect();
     if !missing.is_empty() {
@@ -44,7 +77,7 @@ pub(crate) fn load(store: &Store) -> Result<Vec<NetworkRecord>, NetworkError> {
     Ok(records)
 }
 
-fn now_nanos() -> i64 {
+pub(crate) fn now_nanos() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| i64::try_from(now.as_nanos()).ok()).unwrap_or_default()
 }

@@ -62,6 +62,25 @@ pub fn bring_up_loopback() -> Result<(), Failure> {
         .map_err(|error| failure("lo", &error))
 }
 
+/// Sends what goes elsewhere through the gateways of `interface`, which is plugged in.
+pub fn route_through(
+    interface: &Interface,
+    container_netns: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let name = &interface.container_name;
+    let enter = |error| io_failure("enter the container's network namespace".to_owned(), &error);
+    let visited = namespace::visit(container_netns, Socket::route).map_err(enter)?;
+    let in_container = |error: NetlinkError| failure(name, &error);
+    let mut inside = visited.map_err(in_container)?;
+    let index = inside.link_index(name).map_err(in_container)?;
+    let mut batch = Batch::new();
+    let gateways = [interface.gateway_v4.map(IpAddr::V4), interface.gateway_v6.map(IpAddr::V6)];
+    for gateway in gateways.into_iter().flatten() {
+        route::replace_default_route(&mut batch, "change default route to", index, gateway);
+    }
+    inside.transact(&mut batch).map_err(in_container)
+}
+
 const MAKE_PAIR: &str = "make veth pair";
 
 /// The messages for the host's namespace. The container's end stays down, so that IPv6 chooses no

@@ -86,6 +86,11 @@ pub enum Request {
         id: Id,
         options: AttachOptions,
     },
+    /// Replaces the daemon's record of a running container's network.
+    Note {
+        id: Id,
+        network: String,
+    },
     CloseStdin {
         id: Id,
     },

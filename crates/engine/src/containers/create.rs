@@ -5,6 +5,7 @@
 //! crash before the commit leaves directories without a record, swept at the next start.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api_types::container::{Config, CreateRequest, CreateResponse};
@@ -64,8 +65,8 @@ impl Containers {
         warnings.extend(validate::check(&config, &host_config, &context)?);
         refer(shared, &host_config)?;
         let endpoints = networking_config.endpoints_config.unwrap_or_default();
-        let endpoints = endpoints_of(&mut config, &mut host_config, endpoints, &mut warnings)?;
-        check_networks(shared, &endpoints)?;
+        let endpoints =
+            endpoints_of(shared, &mut config, &mut host_config, endpoints, &mut warnings)?;
         let inherited = inherited_mounts(shared, &host_config)?;
         let mut mounts = mounts::plan(&host_config, config.volumes.as_ref(), inherited)?;
         check_sources(&mounts)?;
@@ -230,28 +231,39 @@ fn refer(shared: &Shared, host_config: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// The networks to join: what the request configures, else the network mode. One for now.
+/// The networks to join by name: what the request configures, else the network mode. Docker finds
+/// a missing network at the start; so do we.
 fn endpoints_of(
+    shared: &Shared,
     config: &mut Config,
     host_config: &mut HostConfig,
-    mut endpoints: BTreeMap<String, EndpointSettings>,
+    asked: BTreeMap<String, EndpointSettings>,
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, EndpointSettings>> {
     if config.network_disabled || modes::container(&host_config.network_mode).is_some() {
         return Ok(BTreeMap::new());
     }
-    if endpoints.len() > 1 {
-        return Err(Error::unsupported("joining several networks at once"));
+    // By the name, whatever it was called; "default" is the bridge.
+    let name_of = |network: String| match network.as_str() {
+        "bridge" | "default" => "bridge".to_owned(),
+        other => {
+            shared.networks.inspect(other).map_or_else(|_missing| network.clone(), |info| info.name)
+        }
+    };
+    let mode = name_of(host_config.network_mode.clone());
+    let mut endpoints: BTreeMap<_, _> =
+        asked.into_iter().map(|(network, settings)| (name_of(network), settings)).collect();
+    if endpoints.is_empty() || !modes::is_predefined(&mode) {
+        endpoints.entry(mode.clone()).or_default();
     }
-    // Under both names Docker means the bridge.
-    if let Some(settings) = endpoints.remove("default") {
-        endpoints.insert("bridge".to_owned(), settings);
+    if endpoints.len() > 1
+        && let Some(only) = endpoints.keys().find(|name| matches!(name.as_str(), "host" | "none"))
+    {
+        return Err(ValidationError::OnlyNetwork { network: only.clone() }.into());
     }
-    if endpoints.is_empty() {
-        endpoints.insert(host_config.network_mode.clone(), EndpointSettings::default());
-    }
+    let first = mode;
     for (network, settings) in &mut endpoints {
-        if !config.mac_address.is_empty() && settings.mac_address.is_empty() {
+        if !config.mac_address.is_empty() && settings.mac_address.is_empty() && *network == first {
             settings.mac_address.clone_from(&config.mac_address);
             warnings.push(
                 "The container-wide MacAddress field is now deprecated. It should be specified \
@@ -259,8 +271,8 @@ fn endpoints_of(
                     .to_owned(),
             );
         }
-        check_endpoint(network, settings)?;
-        if config.mac_address.is_empty() {
+        check_endpoint(shared, network, settings)?;
+        if config.mac_address.is_empty() && *network == first {
             config.mac_address.clone_from(&settings.mac_address);
         }
         if network != &host_config.network_mode && host_config.network_mode == "bridge" {
@@ -270,7 +282,22 @@ fn endpoints_of(
     Ok(endpoints)
 }
 
-fn check_endpoint(network: &str, settings: &EndpointSettings) -> Result<()> {
+pub(super) fn check_endpoint(
+    shared: &Shared,
+    network: &str,
+    settings: &EndpointSettings,
+) -> Result<()> {
+    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return Err(Error::unsupported("linking containers (Links)"));
+    }
+    check_settings(network, settings, |ip| shared.networks.check_address(network, ip))
+}
+
+fn check_settings(
+    network: &str,
+    settings: &EndpointSettings,
+    check_address: impl Fn(IpAddr) -> Result<(), network::NetworkError>,
+) -> Result<()> {
     let invalid =
         |reason: String| ValidationError::Endpoint { network: network.to_owned(), reason };
     let mac = &settings.mac_address;
@@ -283,15 +310,24 @@ fn check_endpoint(network: &str, settings: &EndpointSettings) -> Result<()> {
             if address.is_empty() {
                 continue;
             }
-            reasons.push(
-                "user specified IP address is supported on user defined networks only".to_owned(),
-            );
-            if address.parse::<std::net::IpAddr>().is_err() {
-                reasons.push(format!("invalid {what} address: {address}"));
+            if modes::is_predefined(network) {
+                reasons.push(
+                    "user specified IP address is supported on user defined networks only"
+                        .to_owned(),
+                );
+            }
+            match address.parse::<IpAddr>() {
+                Err(_bad) => reasons.push(format!("invalid {what} address: {address}")),
+                Ok(ip) if !modes::is_predefined(network) => {
+                    reasons.extend(check_address(ip).err().map(|error| error.to_string()));
+                }
+                Ok(_) => {}
             }
         }
     }
-    if settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+    if modes::is_predefined(network)
+        && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty())
+    {
         reasons.push(
             "network-scoped alias is supported only for containers in user defined networks"
                 .to_owned(),
@@ -305,16 +341,6 @@ fn check_endpoint(network: &str, settings: &EndpointSettings) -> Result<()> {
             Err(invalid(format!("invalid endpoint settings:\n{}", list.join("\n"))).into())
         }
     }
-}
-
-/// Docker finds a missing network at the start; so do we, but a wrong one is refused here.
-fn check_networks(shared: &Shared, endpoints: &BTreeMap<String, EndpointSettings>) -> Result<()> {
-    for name in endpoints.keys() {
-        if shared.networks.inspect(name).is_err() {
-            tracing::debug!(network = name, "the network is not there (yet)");
-        }
-    }
-    Ok(())
 }
 
 /// `VolumesFrom`: `container`, `container:ro`.
@@ -508,7 +534,7 @@ mod tests {
     fn endpoints_on_the_default_bridge_take_no_address() {
         let settings = |json| serde_json::from_str::<EndpointSettings>(json).unwrap();
         let check = |json, text| {
-            let error = check_endpoint("bridge", &settings(json)).unwrap_err();
+            let error = check_settings("bridge", &settings(json), |_ip| Ok(())).unwrap_err();
             assert_eq!(error.to_string(), text);
         };
         check(

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use network::Endpoint;
 use runtime::protocol::Running;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::io::Interest;
@@ -32,12 +33,15 @@ impl Task {
         progress.paused = false;
         let again = self.next_start(code, ran_for);
         self.state.progress.phase = if again.is_some() { Phase::Restarting } else { Phase::Exited };
-        let mut endpoint = self.state.progress.endpoint.take();
-        if let Some(endpoint) = &endpoint {
+        let mut endpoints = std::mem::take(&mut self.state.progress.endpoints);
+        for endpoint in &endpoints {
             self.emit_network("disconnect", endpoint);
         }
-        // Whoever waits for this end may want these ports next.
-        self.detach_network(endpoint.take_if(|endpoint| !endpoint.published.is_empty()));
+        // Whoever waits for this end may want these ports next, or remove the network.
+        let asked = |endpoint: &mut Endpoint| {
+            !endpoint.published.is_empty() || endpoint.network_name != "bridge"
+        };
+        self.detach_networks(endpoints.extract_if(.., asked));
         let extra =
             [("exitCode", code.to_string()), ("execDuration", ran_for.as_secs().to_string())];
         self.show();
@@ -50,7 +54,7 @@ impl Task {
             lifecycle.error.clear();
         });
         // Whoever waited goes on; what follows is nobody's hot path.
-        self.detach_network(endpoint);
+        self.detach_networks(endpoints);
         self.detach_volumes();
         self.restart_at = again.map(|wait| Instant::now() + wait);
         if again.is_none() {
@@ -130,8 +134,8 @@ impl Task {
         progress.pid = running.pid;
         progress.started_nanos = running.started_at_nanos;
         progress.paused = running.paused;
-        if let Some(endpoint) = super::start::noted_endpoint(running) {
-            progress.endpoint = Some(endpoint);
+        if let Some(endpoints) = super::start::noted_endpoints(running) {
+            progress.endpoints = endpoints;
         }
         self.orphaned = false;
         if let Err(error) = self.watch_process() {

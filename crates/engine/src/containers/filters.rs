@@ -157,7 +157,7 @@ fn check_words(filters: &Filters, name: &str, words: &[&str], what: &'static str
 }
 
 /// A moment, in nanoseconds: what is newer is left out.
-pub(super) fn until(filters: &Filters, now: SystemTime) -> Result<Option<i64>> {
+pub(crate) fn until(filters: &Filters, now: SystemTime) -> Result<Option<i64>> {
     let Some(text) = filters.get("until").next() else { return Ok(None) };
     let time = spec::time::parse_since(text, now).map_err(|_bad| FilterError::InvalidValue {
         name: "until".to_owned(),
@@ -196,9 +196,9 @@ fn health_of(snapshot: &Snapshot) -> &str {
 }
 
 fn in_network(snapshot: &Snapshot, wanted: &str) -> bool {
-    let by_id = snapshot.progress.endpoint.as_ref();
+    let mut endpoints = snapshot.progress.endpoints.iter();
     snapshot.definition.endpoints.contains_key(wanted)
-        || by_id.is_some_and(|endpoint| endpoint.network_id.as_str() == wanted)
+        || endpoints.any(|endpoint| endpoint.network_id.as_str() == wanted)
 }
 
 fn has_mount(snapshot: &Snapshot, wanted: &str) -> bool {

@@ -7,9 +7,10 @@ use api_types::container::{GraphDriver, Inspect, NetworkSettings, State};
 use api_types::network::EndpointSettings;
 use network::Endpoint;
 
-use super::record::{Phase, time_text};
+use super::record::{Definition, Phase, time_text};
 use super::snapshot::Snapshot;
 use super::start::NetworkFiles;
+use super::validate::modes;
 use super::{Containers, Shared, run_blocking, validate};
 use crate::errors::Result;
 
@@ -136,13 +137,13 @@ fn network_settings(shared: &Shared, snapshot: &Snapshot) -> NetworkSettings {
     let progress = &snapshot.progress;
     settings.sandbox_id = snapshot.definition.id.to_string();
     settings.sandbox_key = format!("/proc/{}/ns/net", progress.pid);
-    let Some(endpoint) = &progress.endpoint else { return settings };
-    if endpoint.interface.is_some() {
-        settings.ports = super::ports::map(snapshot, endpoint);
+    if progress.endpoints.iter().any(|endpoint| endpoint.interface.is_some()) {
+        settings.ports = super::ports::map(snapshot);
         settings.bridge = shared.config().bridge.bridge.clone().unwrap_or_default();
     }
-    let own = running_endpoint(endpoint, EndpointSettings::default());
-    if endpoint.network_name == "bridge" {
+    let mut default = progress.endpoints.iter().filter(|end| end.network_name == "bridge");
+    if let Some(endpoint) = default.next() {
+        let own = running_endpoint(endpoint, EndpointSettings::default());
         settings.endpoint_id = own.endpoint_id;
         settings.gateway = own.gateway;
         settings.ip_address = own.ip_address;
@@ -157,17 +158,41 @@ fn network_settings(shared: &Shared, snapshot: &Snapshot) -> NetworkSettings {
 
 /// The networks by name: as requested, and while the container runs with what it got.
 pub(super) fn networks(snapshot: &Snapshot) -> BTreeMap<String, EndpointSettings> {
-    let endpoint = snapshot.progress.endpoint.as_ref();
-    let requested = snapshot.definition.endpoints.iter();
+    let definition = &snapshot.definition;
+    let endpoints = snapshot.progress.endpoints.iter().filter(|_| snapshot.progress.is_alive());
+    let requested = definition.endpoints.iter();
     requested
         .map(|(name, settings)| {
-            let settings = match endpoint.filter(|_| snapshot.progress.is_alive()) {
+            let endpoint = endpoints.clone().find(|endpoint| endpoint.network_name == *name);
+            let mut settings = match endpoint {
                 Some(endpoint) => running_endpoint(endpoint, settings.clone()),
                 None => settings.clone(),
             };
+            settings.dns_names = dns_names(definition, name, &settings);
             (name.clone(), settings)
         })
         .collect()
+}
+
+/// The names that the others of a user's network know the container by; null on the default ones.
+fn dns_names(
+    definition: &Definition,
+    network: &str,
+    settings: &EndpointSettings,
+) -> Option<Vec<String>> {
+    if modes::is_predefined(network) {
+        return None;
+    }
+    let mut names = vec![definition.name.to_string()];
+    let aliases = settings.aliases.iter().flatten().cloned();
+    let short = definition.id.short().to_owned();
+    let hostname = definition.config.hostname.clone();
+    for name in aliases.chain([short, hostname]) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Some(names)
 }
 
 fn running_endpoint(endpoint: &Endpoint, settings: EndpointSettings) -> EndpointSettings {

@@ -7,6 +7,7 @@
 mod archive;
 mod attach;
 mod commit;
+mod connect;
 mod create;
 pub mod detach;
 mod exec;
@@ -52,6 +53,7 @@ pub use archive::{Archive, PutOptions};
 pub use commit::CommitRequest;
 pub(crate) use create::RunImage;
 pub use detach::{DetachKeys, Typed};
+pub(crate) use filters::until;
 pub use options::{
     AttachHandle, AttachOptions, Detached, ExecHandle, ListOptions, LogOptions, LogStream,
     RemoveOptions, StopOptions, WaitCondition, WaitHandle,
@@ -210,10 +212,10 @@ impl Containers {
             .registry
             .all()
             .iter()
-            .filter_map(|container| {
+            .flat_map(|container| {
                 let present = container.notices().borrow().present.clone();
-                let noted = present.and_then(|running| start::noted_endpoint(&running));
-                noted.or_else(|| container.snapshot().progress.endpoint.clone())
+                let noted = present.and_then(|running| start::noted_endpoints(&running));
+                noted.unwrap_or_else(|| container.snapshot().progress.endpoints.clone())
             })
             .collect();
         for error in shared.networks.reconcile(&live) {

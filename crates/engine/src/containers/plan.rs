@@ -34,7 +34,7 @@ pub(crate) struct Surroundings {
     pub pid: Namespace,
     pub ipc: Namespace,
     pub hostname: String,
-    pub endpoint: Option<Endpoint>,
+    pub endpoints: Vec<Endpoint>,
 }
 
 pub(crate) fn container_spec(
@@ -75,9 +75,9 @@ pub(crate) fn container_spec(
             cgroup: namespace(modes::cgroup(&host_config.cgroupns_mode)?),
         },
         network: NetworkSetup {
-            interfaces: around.endpoint.iter().filter_map(|end| end.interface.clone()).collect(),
+            interfaces: around.endpoints.iter().filter_map(|end| end.interface.clone()).collect(),
             sysctls: net_sysctls,
-            note: serde_json::to_string(&around.endpoint).unwrap_or_default(),
+            note: serde_json::to_string(&around.endpoints).unwrap_or_default(),
         },
         cgroup: CgroupSpec {
             path: cgroup_path(definition, config),

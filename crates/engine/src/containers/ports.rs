@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use api_types::container::Port;
 use api_types::host_config::{PortBinding, PortMap};
-use network::{Endpoint, NetworkError, PortRequest, Protocol};
+use network::{NetworkError, PortRequest, Protocol};
 
 use super::record::Definition;
 use super::snapshot::Snapshot;
@@ -67,9 +67,9 @@ pub(super) fn exposed(definition: &Definition) -> impl Iterator<Item = String> +
 }
 
 /// `NetworkSettings.Ports` of a container that runs: exposed ports have null.
-pub(super) fn map(snapshot: &Snapshot, endpoint: &Endpoint) -> PortMap {
+pub(super) fn map(snapshot: &Snapshot) -> PortMap {
     let mut map: PortMap = exposed(&snapshot.definition).map(|port| (port, None)).collect();
-    for published in &endpoint.published {
+    for published in snapshot.progress.endpoints.iter().flat_map(|end| &end.published) {
         let port = format!("{}/{}", published.container_port, published.protocol);
         map.entry(port).or_default().get_or_insert_default().push(PortBinding {
             host_ip: published.host_ip.to_string(),
@@ -81,13 +81,12 @@ pub(super) fn map(snapshot: &Snapshot, endpoint: &Endpoint) -> PortMap {
 
 /// The list's `Ports`.
 pub(super) fn list(snapshot: &Snapshot) -> Vec<Port> {
-    let endpoint = snapshot.progress.endpoint.as_ref();
-    let Some(endpoint) = endpoint.filter(|_| snapshot.progress.is_alive()) else {
+    if !snapshot.progress.is_alive() || snapshot.progress.endpoints.is_empty() {
         return Vec::new();
-    };
+    }
     let number = |text: &str| text.parse().unwrap_or_default();
     let mut ports = Vec::new();
-    for (port, bindings) in map(snapshot, endpoint) {
+    for (port, bindings) in map(snapshot) {
         let (private, kind) = port.split_once('/').unwrap_or((&port, "tcp"));
         let plain =
             Port { private_port: number(private), kind: kind.to_owned(), ..Port::default() };

@@ -58,7 +58,8 @@ pub(crate) struct Progress {
     /// Stopped by a user: `unless-stopped` does not start it at boot.
     pub manually_stopped: bool,
     pub restart_count: u32,
-    pub endpoint: Option<network::Endpoint>,
+    /// In the order of the interfaces.
+    pub endpoints: Vec<network::Endpoint>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

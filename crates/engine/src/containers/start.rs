@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api_types::network::EndpointSettings;
 use network::files::{DnsSettings, ExtraHost, Reach, ResolvConf};
 use network::{Endpoint, EndpointRequest};
 use runtime::protocol::{Reply, Request};
@@ -88,31 +89,31 @@ impl Task {
         let definition = self.state.definition.clone();
         let mut surroundings = self.surroundings(&definition)?;
         self.attach_volumes(&definition).await?;
-        let (endpoint, kept) = match self.attach_and_publish(&definition) {
+        let (endpoints, kept) = match self.attach_and_publish(&definition) {
             Ok(attached) => attached,
             Err(error) => {
                 self.detach_volumes();
                 return Err(error);
             }
         };
-        surroundings.endpoint.clone_from(&endpoint);
+        surroundings.endpoints.clone_from(&endpoints);
         let ran = self.run_with(&definition, surroundings, kept).await;
         match ran {
             Ok(()) => {
-                if let Some(endpoint) = &endpoint {
+                for endpoint in &endpoints {
                     self.emit_network("connect", endpoint);
                 }
-                self.state.progress.endpoint = endpoint;
+                self.state.progress.endpoints = endpoints;
                 self.publish();
                 self.state.emit(&self.shared.events, "start", []);
                 self.start_health_checks();
                 Ok(())
             }
             Err(error) => {
-                if let Some(endpoint) = &endpoint {
+                for endpoint in &endpoints {
                     self.emit_network("disconnect", endpoint);
                 }
-                self.detach_network(endpoint);
+                self.detach_networks(endpoints);
                 self.detach_volumes();
                 Err(error)
             }
@@ -230,7 +231,7 @@ impl Task {
             hostname: self.hostname(definition, network.as_ref()),
             volumes: shared.volumes.path().to_owned(),
             directory,
-            endpoint: None,
+            endpoints: Vec::new(),
         })
     }
 
@@ -275,53 +276,81 @@ impl Task {
         definition.config.hostname.clone()
     }
 
-    fn attach_network(&self, definition: &Definition) -> Result<Option<Endpoint>> {
+    /// A place in each network, that of the network mode first; one of them leads to the world.
+    /// All or none.
+    fn attach_networks(&self, definition: &Definition) -> Result<Vec<Endpoint>> {
         let mode = definition.host_config.network_mode.as_str();
         if modes::container(mode).is_some() || definition.config.network_disabled {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let name = definition.endpoints.keys().next().map_or(mode, String::as_str);
-        let requested = definition.endpoints.get(name);
-        let mac = requested.map_or("", |requested| requested.mac_address.as_str());
-        let request = EndpointRequest {
-            container: &definition.id,
-            interface_name: "eth0",
-            ipv4: None,
-            ipv6: None,
-            mac: parse_mac(mac),
-        };
-        let attached = self.shared.networks.attach(name, &request);
-        let endpoint = attached.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => StartError::NetworkNotFound { name: name.to_owned() },
-            kind => StartError::Network { reason: error.to_string(), kind },
-        })?;
-        Ok(Some(endpoint))
+        let mut names: Vec<&str> = definition.endpoints.keys().map(String::as_str).collect();
+        if names.is_empty() {
+            names.push(mode);
+        }
+        names.sort_by_key(|name| *name != mode);
+        let mut endpoints = Vec::with_capacity(names.len());
+        for (at, name) in names.into_iter().enumerate() {
+            let settings = definition.endpoints.get(name);
+            let attached = self.attach_network(name, settings, &format!("eth{at}"));
+            match attached {
+                Ok(endpoint) => endpoints.push(endpoint),
+                Err(error) => {
+                    self.detach_networks(endpoints);
+                    return Err(error);
+                }
+            }
+        }
+        super::connect::choose_gateway(definition, &mut endpoints);
+        Ok(endpoints)
     }
 
     fn attach_and_publish(
         &self,
         definition: &Definition,
-    ) -> Result<(Option<Endpoint>, Option<OwnedFd>)> {
-        let mut endpoint = self.attach_network(definition)?;
-        match self.publish_ports(definition, endpoint.as_mut()) {
-            Ok(kept) => Ok((endpoint, kept)),
+    ) -> Result<(Vec<Endpoint>, Option<OwnedFd>)> {
+        let mut endpoints = self.attach_networks(definition)?;
+        match self.publish_ports(definition, &mut endpoints) {
+            Ok(kept) => Ok((endpoints, kept)),
             Err(error) => {
-                self.detach_network(endpoint);
+                self.detach_networks(endpoints);
                 Err(error)
             }
         }
     }
 
-    /// Publishes what the container asks for. Without an interface of its own there is nothing to
-    /// publish, and Docker says nothing.
+    pub(super) fn attach_network(
+        &self,
+        name: &str,
+        settings: Option<&EndpointSettings>,
+        interface_name: &str,
+    ) -> Result<Endpoint> {
+        let ipam = settings.and_then(|settings| settings.ipam_config.clone()).unwrap_or_default();
+        let request = EndpointRequest {
+            container: &self.container.id,
+            interface_name,
+            ipv4: ipam.ipv4_address.parse().ok(),
+            ipv6: ipam.ipv6_address.parse().ok(),
+            mac: parse_mac(settings.map_or("", |settings| settings.mac_address.as_str())),
+        };
+        let attached = self.shared.networks.attach(name, &request);
+        attached.map_err(|error| {
+            let error = match error.kind() {
+                ErrorKind::NotFound => StartError::NetworkNotFound { name: name.to_owned() },
+                kind => StartError::Network { reason: error.to_string(), kind },
+            };
+            error.into()
+        })
+    }
+
+    /// Publishes what the container asks for, on the endpoint that leads to the world. Without one
+    /// there is nothing to publish, and Docker says nothing.
     fn publish_ports(
         &self,
         definition: &Definition,
-        endpoint: Option<&mut Endpoint>,
+        endpoints: &mut [Endpoint],
     ) -> Result<Option<OwnedFd>> {
-        let Some(endpoint) = endpoint.filter(|endpoint| endpoint.interface.is_some()) else {
-            return Ok(None);
-        };
+        let gateway = endpoints.iter_mut().find(|endpoint| super::connect::is_gateway(endpoint));
+        let Some(endpoint) = gateway else { return Ok(None) };
         let published = super::ports::wanted(definition)
             .and_then(|wanted| self.shared.networks.publish(endpoint, &wanted));
         published.map_err(|error| {
@@ -334,33 +363,36 @@ impl Task {
     /// Gives a supervisor that has no descriptors of the one before it the container's ports to
     /// keep, as far as they can be had.
     pub(super) async fn keep_ports_again(&self) {
-        let Some(endpoint) = &self.state.progress.endpoint else { return };
-        let reserved = network::ports::reserve_again(&endpoint.published);
-        let kept = match reserved.into_carrier() {
-            Ok(Some(carrier)) => carrier,
-            Ok(None) => return,
-            Err(error) => {
-                return tracing::warn!(container = %self.container.id, %error, "keep the ports");
-            }
-        };
+        let endpoints = self.state.progress.endpoints.iter();
+        let published: Vec<_> = endpoints.flat_map(|endpoint| endpoint.published.clone()).collect();
+        match network::ports::reserve_again(&published).into_carrier() {
+            Ok(Some(carrier)) => self.keep_ports(carrier).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(container = %self.container.id, %error, "keep the ports"),
+        }
+    }
+
+    async fn keep_ports(&self, kept: OwnedFd) {
         let request = Request::Keep { id: self.container.id.clone() };
         if let Err(error) = self.shared.supervisor().request(request, vec![kept]).await {
             tracing::warn!(container = %self.container.id, %error, "keep the ports");
         }
     }
 
-    pub(super) fn detach_network(&self, endpoint: Option<Endpoint>) {
-        let Some(endpoint) = endpoint else { return };
-        let network = endpoint.network_id.as_str();
-        if let Err(error) = self.shared.networks.detach(network, &self.container.id) {
-            tracing::warn!(container = %self.container.id, %error, "leave the network");
+    pub(super) fn detach_networks(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
+        for endpoint in endpoints {
+            let network = endpoint.network_id.as_str();
+            if let Err(error) = self.shared.networks.detach(network, &self.container.id) {
+                tracing::warn!(container = %self.container.id, %error, "leave the network");
+            }
         }
     }
 
     pub(super) fn emit_network(&self, action: &str, endpoint: &Endpoint) {
         let driver = match endpoint.network_name.as_str() {
             "none" => "null",
-            name => name,
+            "host" => "host",
+            _ => "bridge",
         };
         let attributes = [
             ("container", self.container.id.as_str()),
@@ -374,9 +406,9 @@ impl Task {
     }
 }
 
-/// The endpoint that the supervisor was told of at the start.
-pub(super) fn noted_endpoint(running: &runtime::protocol::Running) -> Option<Endpoint> {
-    serde_json::from_str(&running.network).ok().flatten()
+/// The endpoints that the supervisor was told of last.
+pub(super) fn noted_endpoints(running: &runtime::protocol::Running) -> Option<Vec<Endpoint>> {
+    serde_json::from_str(&running.network).ok()
 }
 
 /// `02:42:ac:11:00:02`
@@ -446,7 +478,7 @@ fn hosts(
         text.extend(extra.iter().map(|host| format!("{}\t{}\n", host.address, host.name)));
         return text;
     }
-    let own: Vec<IpAddr> = around.endpoint.as_ref().map(Endpoint::ips).unwrap_or_default();
+    let own: Vec<IpAddr> = around.endpoints.iter().flat_map(Endpoint::ips).collect();
     network::files::hosts(&extra, &own, &around.hostname, &definition.config.domainname)
 }
 
@@ -459,7 +491,7 @@ fn resolv_conf(
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let path = network::files::resolv_conf_path(&text);
     let text = std::fs::read_to_string(path).unwrap_or(text);
-    let ipv6 = around.endpoint.as_ref().is_some_and(|endpoint| endpoint.ipv6.is_some());
+    let ipv6 = around.endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
     let reach = if host { Reach::Host } else { Reach::Network { ipv6 } };
     let settings = dns_settings(&definition.host_config, &shared.config().dns);
     ResolvConf::parse(&text).for_container(path, &settings, reach)

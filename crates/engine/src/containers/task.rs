@@ -60,6 +60,15 @@ pub(crate) enum ContainerCommand {
         stream: OwnedFd,
         reply: Answer,
     },
+    Connect {
+        info: Box<network::NetworkInfo>,
+        settings: Box<api_types::network::EndpointSettings>,
+        reply: Answer,
+    },
+    Disconnect {
+        info: Box<network::NetworkInfo>,
+        reply: Answer,
+    },
     /// The daemon stops: no more restarts; answered when nothing is under way.
     Retire {
         reply: Answer,
@@ -186,6 +195,12 @@ impl Task {
             }
             ContainerCommand::Attach { options, stream, reply } => {
                 answer(reply, self.attach(options, stream).await);
+            }
+            ContainerCommand::Connect { info, settings, reply } => {
+                answer(reply, Box::pin(self.connect(&info, *settings)).await);
+            }
+            ContainerCommand::Disconnect { info, reply } => {
+                answer(reply, Box::pin(self.disconnect(&info)).await);
             }
             ContainerCommand::Retire { reply } => {
                 self.retired = true;

@@ -163,6 +163,13 @@ pub enum ValidationError {
     Port { port: String },
     #[error("invalid port binding: invalid host IP address: {ip}")]
     HostIp { ip: String },
+    #[error("IPv4 or IPv6 must be enabled")]
+    NoFamily,
+    #[error(
+        "container cannot be connected to multiple networks with one of the networks in {network} \
+         mode"
+    )]
+    OnlyNetwork { network: String },
     #[error("bad format for add-host: \"{entry}\"")]
     ExtraHost { entry: String },
     #[error("invalid IP address in add-host: \"{address}\"")]

@@ -7,4 +7,5 @@ mod containers;
 mod daemon;
 mod ports;
 mod spoofing;
+mod user;
 mod world;

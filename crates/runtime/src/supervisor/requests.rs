@@ -98,6 +98,7 @@ impl Supervisor {
                 }
                 DONE
             }
+            Request::Note { id, network } => self.note_network(&id, network),
             Request::CloseStdin { id } => self.close_stdin(&id),
             Request::Stats { id } => {
                 Ok((Reply::Stats(Box::new(stats(self.container(&id)?.1)?)), Vec::new()))
@@ -208,6 +209,16 @@ impl Supervisor {
             streams.watch_clients(io);
         });
         Ok((Reply::Attached, Vec::new()))
+    }
+
+    fn note_network(&mut self, id: &Id, network: String) -> Answer {
+        let (key, _) = self.container(id)?;
+        if let Some(run) = self.runs.get_mut(&key) {
+            run.saved.network = network;
+            let directory = run.saved.directory(&self.config.exec_root);
+            run.saved.write(&directory).map_err(failed(|| "write state.json".to_owned()))?;
+        }
+        DONE
     }
 
     fn close_stdin(&mut self, id: &Id) -> Answer {

@@ -220,14 +220,15 @@ static ROUTES: &[Route] = &[
     works!("POST", "/auth", system::auth).partly("refused by the engine, naming the registry"),
     refused("GET", "/auth", "showing stored credentials"),
     // Networks.
-    works!("GET", "/networks", networks::list).partly("bridge, host and none"),
-    works!("GET", "/networks/", networks::list).partly("bridge, host and none"),
-    works!("POST", "/networks/create", networks::create).partly("refused by the engine"),
-    refused("POST", "/networks/prune", "removing unused networks"),
-    refused("POST", "/networks/{id}/connect", "connecting a running container to a network"),
-    refused("POST", "/networks/{id}/disconnect", "disconnecting a container from a network"),
-    works!("GET", "/networks/{id}", networks::inspect).partly("bridge, host and none"),
-    works!("DELETE", "/networks/{id}", networks::remove).partly("403: predefined networks stay"),
+    works!("GET", "/networks", networks::list),
+    works!("GET", "/networks/", networks::list),
+    works!("POST", "/networks/create", networks::create)
+        .partly("driver bridge, with IPv4; containers do not resolve each other's names yet"),
+    works!("POST", "/networks/prune", networks::prune),
+    works!("POST", "/networks/{id}/connect", networks::connect).partly("without links"),
+    works!("POST", "/networks/{id}/disconnect", networks::disconnect),
+    works!("GET", "/networks/{id}", networks::inspect),
+    works!("DELETE", "/networks/{id}", networks::remove),
     // Volumes.
     works!("GET", "/volumes", volumes::list),
     works!("POST", "/volumes/create", volumes::create).partly("driver local, without quotas"),

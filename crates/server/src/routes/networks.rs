@@ -1,7 +1,7 @@
-//! Networks: the three that every daemon has; making others is refused by the engine.
+//! Networks: made, shown, joined, left, removed.
 
+use api_types::network::{ConnectRequest, CreateRequest, DisconnectRequest};
 use hyper::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
 
 use crate::answer::{self, ApiError, Body};
 use crate::request::Request;
@@ -17,28 +17,33 @@ pub(super) async fn inspect(request: Request) -> Result {
     Ok(answer::json(&request.engine().networks.inspect(request.name())?))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct CreateRequest {
-    name: String,
-    driver: String,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct CreateResponse {
-    id: String,
-    warning: String,
-}
-
 pub(super) async fn create(mut request: Request) -> Result {
     let create: CreateRequest = request.json_or_default().await?;
-    let id = request.engine().networks.create(&create.name, &create.driver)?;
-    let response = CreateResponse { id, warning: String::new() };
-    Ok(answer::json_with(StatusCode::CREATED, &response))
+    let created = request.engine().networks.create(create).await?;
+    Ok(answer::json_with(StatusCode::CREATED, &created))
 }
 
 pub(super) async fn remove(request: Request) -> Result {
-    request.engine().networks.remove(request.name())?;
+    request.engine().networks.remove(request.name()).await?;
     Ok(answer::status(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn connect(mut request: Request) -> Result {
+    let connect: ConnectRequest = request.json_or_default().await?;
+    let settings = connect.endpoint_config.unwrap_or_default();
+    let containers = &request.engine().containers;
+    containers.join_network(request.name(), &connect.container, settings).await?;
+    Ok(answer::status(StatusCode::OK))
+}
+
+pub(super) async fn disconnect(mut request: Request) -> Result {
+    let disconnect: DisconnectRequest = request.json_or_default().await?;
+    let containers = &request.engine().containers;
+    containers.leave_network(request.name(), &disconnect.container).await?;
+    Ok(answer::status(StatusCode::OK))
+}
+
+pub(super) async fn prune(request: Request) -> Result {
+    let filters = request.query.filters()?;
+    Ok(answer::json(&request.engine().networks.prune(&filters).await?))
 }

@@ -119,6 +119,15 @@ pub fn settle(socket: &mut Socket, name: &str) -> Result<(), NetlinkError> {
     socket.request(&mut batch).map(drop)
 }
 
+/// Makes a gateway the default one, in place of another.
+pub fn replace_default_route(batch: &mut Batch, step: &'static str, index: u32, gateway: IpAddr) {
+    let anywhere = match gateway {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    new_route(batch, step, index, (anywhere, 0), gateway, CREATE | REPLACE);
+}
+
 /// Deleting waits for a grace period (measured 8-19 ms).
 pub fn delete_link(batch: &mut Batch, step: &'static str, name: &str) {
     batch.message(step, DELETE_LINK, 0, &link_header(0, 0, 0), |link| {
@@ -171,12 +180,23 @@ pub fn add_route(
     batch: &mut Batch,
     step: &'static str,
     index: u32,
+    destination: (IpAddr, u8),
+    gateway: IpAddr,
+) {
+    new_route(batch, step, index, destination, gateway, CREATE | EXCLUSIVE);
+}
+
+fn new_route(
+    batch: &mut Batch,
+    step: &'static str,
+    index: u32,
     (destination, prefix): (IpAddr, u8),
     gateway: IpAddr,
+    flags: u16,
 ) {
     let family = if gateway.is_ipv4() { INET } else { INET6 };
     let header = [family, prefix, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
-    batch.message(step, NEW_ROUTE, CREATE | EXCLUSIVE, &header, |route| {
+    batch.message(step, NEW_ROUTE, flags, &header, |route| {
         if prefix > 0 {
             route.bytes(RTA_DST, &octets(destination));
         }

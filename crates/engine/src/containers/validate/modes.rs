@@ -113,6 +113,11 @@ fn network(config: &Config, host_config: &HostConfig) -> Result<(), ValidationEr
     }
 }
 
+/// One of the networks that every daemon has.
+pub(crate) fn is_predefined(network: &str) -> bool {
+    matches!(network, "bridge" | "host" | "none" | "default")
+}
+
 /// The containers whose namespaces are joined, to be looked up.
 pub(crate) fn referenced(host_config: &HostConfig) -> impl Iterator<Item = &str> {
     [&host_config.pid_mode, &host_config.ipc_mode].into_iter().filter_map(|mode| {

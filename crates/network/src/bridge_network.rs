@@ -1,0 +1,236 @@
+//! A network on a bridge, as it is now: link, addresses, and what its containers are told.
+
+use std::net::IpAddr;
+
+use sys::netlink::Socket;
+
+use crate::bridge::{self, Bridge, Wanted};
+use crate::config::NetworkConfig;
+use crate::error::NetworkError;
+use crate::firewall::BridgeRules;
+use crate::ipam::Pool;
+use crate::networks::PoolInfo;
+use crate::records::{NetworkRecord, PoolRecord, UserNetwork};
+use crate::subnet::Subnet;
+use crate::user::BridgeOptions;
+
+#[derive(Debug)]
+pub(crate) struct BridgeNetwork {
+    pub bridge: Bridge,
+    ipv4: Pool,
+    ipv6: Option<Pool>,
+    pub gateway_v4: IpAddr,
+    pub gateway_v6: Option<IpAddr>,
+    pub mtu: u32,
+    pub icc: bool,
+    pub masquerade: bool,
+    pub internal: bool,
+    /// Where ports are published that say nothing of it.
+    pub bind_ip: Option<IpAddr>,
+}
+
+impl BridgeNetwork {
+    pub(crate) fn open_default(
+        name: &str,
+        config: &NetworkConfig,
+        route: &mut Socket,
+    ) -> Result<Self, NetworkError> {
+        let bridge = bridge::set_up_default(name, config, route)?;
+        let ipv4 = make_pool(bridge.ipv4, config.fixed_cidr)?;
+        let ipv6 = bridge.ipv6.map(|own| make_pool(own, None)).transpose()?;
+        let (gateway_v4, gateway_v6) = bridge::gateways(&bridge, config);
+        let mut network = Self {
+            bridge,
+            ipv4,
+            ipv6,
+            gateway_v4,
+            gateway_v6,
+            mtu: config.mtu,
+            icc: config.icc,
+            masquerade: config.ip_masq,
+            internal: false,
+            bind_ip: config.default_bind_ip,
+        };
+        // A gateway that is not the bridge may lie in the pools as well.
+        for ip in [Some(gateway_v4), gateway_v6].into_iter().flatten() {
+            network.reserve(ip);
+        }
+        Ok(network)
+    }
+
+    /// Makes or completes the bridge of a user's network.
+    pub(crate) fn open_user(
+        record: &NetworkRecord,
+        instance: &str,
+        config: &NetworkConfig,
+        route: &mut Socket,
+    ) -> Result<Self, NetworkError> {
+        let (Some(user), Some(options)) = (&record.user, options(record, config)?) else {
+            return Err(NetworkError::NoBridge);
+        };
+        let (pool_v4, pool_v6) = (pool_of(user, true), pool_of(user, false));
+        let pool_v4 = pool_v4.ok_or(NetworkError::PoolsExhausted)?;
+        let name = bridge_name(record, &options);
+        let alias = alias(instance, record);
+        let wanted = Wanted { name: &name, alias, mtu: options.mtu };
+        let ipv6 = pool_v6.map(own_address);
+        let bridge = bridge::set_up(&wanted, own_address(pool_v4), ipv6, route)?;
+        Ok(Self {
+            gateway_v4: pool_v4.gateway,
+            gateway_v6: pool_v6.map(|pool| pool.gateway),
+            ipv4: pool_from(pool_v4)?,
+            ipv6: pool_v6.map(pool_from).transpose()?,
+            bridge,
+            mtu: options.mtu,
+            icc: options.icc,
+            masquerade: options.masquerade,
+            internal: user.internal,
+            bind_ip: options.bind_ip.or(config.default_bind_ip),
+        })
+    }
+
+    /// Takes an address; false when it is taken or outside.
+    pub(crate) fn reserve(&mut self, ip: IpAddr) -> bool {
+        self.pool(ip).is_some_and(|pool| pool.reserve(ip))
+    }
+
+    pub(crate) fn contains(&mut self, ip: IpAddr) -> bool {
+        self.pool(ip).is_some()
+    }
+
+    pub(crate) fn release(&mut self, ip: IpAddr) {
+        if let Some(pool) = self.pool(ip) {
+            pool.release(ip);
+        }
+    }
+
+    fn pool(&mut self, ip: IpAddr) -> Option<&mut Pool> {
+        let pool = if ip.is_ipv4() { Some(&mut self.ipv4) } else { self.ipv6.as_mut() };
+        pool.filter(|pool| pool.subnet().contains(ip))
+    }
+
+    /// The addresses that were asked for, else the next free ones. All or none.
+    pub(crate) fn allocate(
+        &mut self,
+        network: &str,
+        ipv4: Option<IpAddr>,
+        ipv6: Option<IpAddr>,
+    ) -> Result<(Subnet, Option<Subnet>), NetworkError> {
+        let first = take(&mut self.ipv4, ipv4, network, 4)?;
+        let Some(pool) = &mut self.ipv6 else { return Ok((first, None)) };
+        match take(pool, ipv6, network, 6) {
+            Ok(second) => Ok((first, Some(second))),
+            Err(error) => {
+                self.ipv4.release(first.ip());
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn rules(&self) -> BridgeRules {
+        let addresses = || std::iter::once(self.bridge.ipv4).chain(self.bridge.ipv6);
+        BridgeRules {
+            name: self.bridge.name.clone(),
+            mac: self.bridge.mac,
+            gateways: addresses().map(|own| own.ip()).collect(),
+            subnets: addresses().collect(),
+            masquerade: self.masquerade && !self.internal,
+            icc: self.icc,
+            internal: self.internal,
+        }
+    }
+
+    /// The host's own 127.0.0.1 may reach published ports; the rules keep containers from
+    /// reaching it.
+    pub(crate) fn open_loopback(&self) -> Result<(), NetworkError> {
+        let key = format!("ipv4/conf/{}/route_localnet", self.bridge.name);
+        bridge::write_setting(&key, "1")
+    }
+
+    /// The default bridge's pools, for inspection.
+    pub(crate) fn pools(&self, config: &NetworkConfig) -> Vec<PoolInfo> {
+        let info = |subnet, ip_range, gateway| PoolInfo {
+            subnet,
+            ip_range,
+            gateway: Some(gateway),
+            auxiliary: Default::default(),
+        };
+        let ipv4 = info(self.ipv4.subnet(), config.fixed_cidr, self.gateway_v4);
+        let ipv6 = self.ipv6.as_ref().zip(self.gateway_v6);
+        let ipv6 = ipv6.map(|(pool, gateway)| info(pool.subnet(), None, gateway));
+        std::iter::once(ipv4).chain(ipv6).collect()
+    }
+}
+
+/// The options of a user's bridge; none of the default networks.
+pub(crate) fn options(
+    record: &NetworkRecord,
+    config: &NetworkConfig,
+) -> Result<Option<BridgeOptions>, NetworkError> {
+    let user = record.user.as_ref();
+    user.map(|user| BridgeOptions::parse(&user.options, config.mtu)).transpose()
+}
+
+/// `br-` and twelve digits of the id, unless an option says otherwise.
+pub(crate) fn bridge_name(record: &NetworkRecord, options: &BridgeOptions) -> String {
+    options.name.clone().unwrap_or_else(|| format!("br-{}", record.id.short()))
+}
+
+const NETWORK: &str = "network:";
+
+/// The alias of a user's bridge.
+pub(crate) fn alias(instance: &str, record: &NetworkRecord) -> String {
+    bridge::alias(instance, &format!("{NETWORK}{}", record.id))
+}
+
+/// The id of the network whose bridge has this owner in its alias.
+pub(crate) fn network_of(owner: &str) -> Option<&str> {
+    owner.strip_prefix(NETWORK)
+}
+
+fn pool_of(user: &UserNetwork, ipv4: bool) -> Option<&PoolRecord> {
+    user.pools.iter().find(|pool| pool.subnet.is_ipv4() == ipv4)
+}
+
+/// The bridge is the gateway.
+fn own_address(pool: &PoolRecord) -> Subnet {
+    Subnet::new(pool.gateway, pool.subnet.prefix()).expect("of the subnet's family")
+}
+
+fn pool_from(record: &PoolRecord) -> Result<Pool, NetworkError> {
+    let mut pool = make_pool(own_address(record), record.ip_range)?;
+    for ip in record.auxiliary.values() {
+        pool.reserve(*ip);
+    }
+    Ok(pool)
+}
+
+fn take(
+    pool: &mut Pool,
+    asked: Option<IpAddr>,
+    network: &str,
+    family: u8,
+) -> Result<Subnet, NetworkError> {
+    let ip = match asked {
+        Some(ip) if !pool.subnet().contains(ip) => {
+            return Err(NetworkError::AddressOutside { ip });
+        }
+        Some(ip) => pool.reserve(ip).then_some(ip).ok_or(NetworkError::AddressInUse { ip })?,
+        None => pool
+            .allocate()
+            .ok_or_else(|| NetworkError::AddressesExhausted { name: network.to_owned(), family })?,
+    };
+    Ok(Subnet::new(ip, pool.subnet().prefix()).expect("the pool's own prefix"))
+}
+
+/// Makes the pool around the bridge's own address.
+fn make_pool(own: Subnet, range: Option<Subnet>) -> Result<Pool, NetworkError> {
+    if let Some(range) = range
+        && !(own.contains(range.at(0)) && own.contains(range.at(range.last_offset())))
+    {
+        return Err(NetworkError::RangeOutside { range, subnet: own.network() });
+    }
+    let mut pool = Pool::new(own, range);
+    pool.reserve(own.ip());
+    Ok(pool)
+}

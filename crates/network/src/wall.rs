@@ -1,0 +1,132 @@
+//! The firewall with its plan: what it is to say of bridges, and the elements of who is there.
+//!
+//! Rules are complete before the first container may come; an endpoint's elements are added before
+//! its link and removed after it.
+
+use rustix::io::Errno;
+
+use crate::bridge;
+use crate::config::NetworkConfig;
+use crate::error::NetworkError;
+use crate::firewall::{BridgeRules, Firewall, Member, Plan};
+use crate::ports::Published;
+
+#[derive(Debug)]
+pub(crate) struct Wall {
+    /// The tables' and the aliases' name.
+    instance: String,
+    /// None with `--iptables=false --ip6tables=false`.
+    pub firewall: Option<Firewall>,
+    pub plan: Plan,
+}
+
+impl Wall {
+    /// Opens the way to the tables. Without rules to make, what an earlier run left is removed, if
+    /// the kernel has such a thing.
+    pub(crate) fn open(instance: &str, config: &NetworkConfig) -> Result<Self, NetworkError> {
+        let opened = Firewall::open(instance);
+        let firewall = if config.iptables || config.ip6tables {
+            Some(opened.map_err(NetworkError::kernel(instance))?)
+        } else {
+            if let Err(error) = opened.and_then(|mut firewall| firewall.remove()) {
+                tracing::debug!(%error, instance, "remove the rules of an earlier run");
+            }
+            None
+        };
+        let plan = Plan {
+            bridges: Vec::new(),
+            uplinks: Vec::new(),
+            ipv4: config.iptables,
+            ipv6: config.ip6tables,
+        };
+        Ok(Self { instance: instance.to_owned(), firewall, plan })
+    }
+
+    /// Adds or replaces what is said of a bridge.
+    pub(crate) fn set(&mut self, rules: BridgeRules) {
+        self.unset(&rules.name);
+        self.plan.bridges.push(rules);
+    }
+
+    pub(crate) fn unset(&mut self, bridge: &str) {
+        self.plan.bridges.retain(|rules| rules.name != bridge);
+    }
+
+    /// Writes everything anew, at once.
+    pub(crate) fn replace(&mut self, members: &[Member]) -> Result<(), NetworkError> {
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        firewall.replace(&self.plan, members).map_err(NetworkError::kernel(&self.instance))
+    }
+
+    /// Adds the elements of a new member. `others` are all that are there already.
+    pub(crate) fn admit(
+        &mut self,
+        member: Member,
+        others: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetworkError> {
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        match firewall.add_member(&member) {
+            Ok(()) => Ok(()),
+            // Somebody flushed the tables: all anew.
+            Err(error) if error.errno == Errno::NOENT => {
+                let mut members = others();
+                members.push(member);
+                self.replace(&members)
+            }
+            Err(error) => Err(NetworkError::kernel(&member.port)(error)),
+        }
+    }
+
+    pub(crate) fn forget(
+        &mut self,
+        member: &Member,
+        remaining: &[Member],
+    ) -> Result<(), NetworkError> {
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        let shared = remaining.iter().any(|other| other.mac == member.mac);
+        // Elements that another endpoint needs too, or that somebody removed: all anew.
+        if shared || firewall.remove_member(member).is_err() {
+            return self.replace(remaining);
+        }
+        Ok(())
+    }
+
+    /// Opens ports. `members` are all, the one with these ports included.
+    pub(crate) fn publish(
+        &mut self,
+        ports: &[Published],
+        members: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetworkError> {
+        let firewall = self.firewall.as_mut().ok_or(NetworkError::NoFirewall)?;
+        match firewall.publish(ports) {
+            Err(error) if error.errno == Errno::NOENT => self.replace(&members()),
+            opened => opened.map_err(NetworkError::kernel(&self.instance)),
+        }
+    }
+
+    /// Turns on what routing for containers takes; before, the rules see to it that the host does
+    /// not route between networks that were apart.
+    pub(crate) fn let_route(
+        &mut self,
+        config: &NetworkConfig,
+        ipv6: bool,
+        uplinks: impl FnOnce() -> Result<Vec<String>, NetworkError>,
+        members: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetworkError> {
+        if !config.ip_forward {
+            return self.replace(&members());
+        }
+        let mut keys = vec!["ipv4/ip_forward"];
+        if ipv6 {
+            keys.push("ipv6/conf/all/forwarding");
+        }
+        keys.retain(|key| bridge::read_setting(key) == Some(0));
+        let guarded = self.firewall.as_mut().map_or(Ok(false), Firewall::guards_uplinks);
+        let guarded = guarded.map_err(NetworkError::kernel(&self.instance))?;
+        if !config.ip_forward_no_drop && (guarded || !keys.is_empty()) {
+            self.plan.uplinks = uplinks()?;
+        }
+        self.replace(&members())?;
+        keys.iter().try_for_each(|key| bridge::write_setting(key, "1"))
+    }
+}

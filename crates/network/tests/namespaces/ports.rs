@@ -212,6 +212,32 @@ fn ports_and_their_elements_never_leak() {
     assert_eq!(firewall.published_count().unwrap(), 0);
 }
 
+/// N12: of many who want a port at once, one gets it, and the others leave nothing.
+#[test]
+fn one_port_has_one_winner() {
+    let host = Host::new();
+    let networks = host.open(NetworkConfig::default());
+    let endpoints: Vec<_> = (0..100).map(|_| attach(&networks)).collect();
+    let wanted = [request(None, 8080), request(Some("127.0.0.1"), 9090)];
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let contend = |mut endpoint: network::Endpoint| {
+            let (host, networks, wanted) = (&host, &networks, &wanted);
+            scope.spawn(move || host.space.run(|| networks.publish(&mut endpoint, wanted)))
+        };
+        let threads: Vec<_> = endpoints.iter().cloned().map(contend).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    let mut firewall = host.space.run(|| Firewall::open("boxship0")).unwrap();
+    assert_eq!(firewall.published_count().unwrap(), 2);
+    for endpoint in &endpoints {
+        networks.detach("bridge", &endpoint.container).unwrap();
+    }
+    drop(results);
+    assert_eq!(firewall.published_count().unwrap(), 0);
+    assert!(host.space.run(|| TcpListener::bind("0.0.0.0:8080")).is_ok());
+}
+
 #[test]
 fn without_the_packet_filter_publishing_is_refused() {
     let host = Host::new();

@@ -14,6 +14,7 @@
 //!         fib daddr type local dnat ip to protocol . port map @any4
 //!     }
 //!     chain dnat_own { type nat hook output priority -100; ... the same without the first }
+//!                                                     # for IPv6 both have `ip6 daddr ::1 accept`
 //!     chain forward { type filter hook forward priority 0; policy accept
 //!         iifname @uplinks oifname @uplinks drop          # only if we turned forwarding on
 //!         meta nfproto <a family we do not manage> accept # only with --iptables=false
@@ -397,9 +398,11 @@ fn masquerade_rules(plan: &Plan) -> Vec<Rule> {
                 conntrack_any(Conntrack::Status, STATUS_DNAT),
             ];
             rules.push([comes_back.concat(), vec![Expression::Masquerade]].concat());
-            let loopback = source_in(&loopback_of(subnet));
-            let answered = [loopback, name_is(Meta::OutputName, bridge)].concat();
-            rules.push([answered, vec![Expression::Masquerade]].concat());
+            if subnet.is_ipv4() {
+                let answered =
+                    [source_in(&loopback_v4()), name_is(Meta::OutputName, bridge)].concat();
+                rules.push([answered, vec![Expression::Masquerade]].concat());
+            }
         }
     }
     rules
@@ -425,9 +428,9 @@ fn translation_rules(plan: &Plan, hook: Hook) -> Vec<Rule> {
         rules.extend(translations(Family::Ipv4, "bound4", "any4"));
     }
     if plan.ipv6 {
-        if hook == Hook::Prerouting {
-            rules.push([destination_in(&loopback_v6()), accept()].concat());
-        }
+        // Not even the host's own: what ::1 sends never leaves a host, whatever it is made to be.
+        // So it is refused at once, and clients try 127.0.0.1.
+        rules.push([destination_in(&loopback_v6()), accept()].concat());
         rules.extend(translations(Family::Ipv6, "bound6", "any6"));
     }
     rules
@@ -484,10 +487,6 @@ fn loopback_v4() -> Subnet {
 
 fn loopback_v6() -> Subnet {
     Subnet::new(Ipv6Addr::LOCALHOST.into(), 128).expect("128 is the longest")
-}
-
-fn loopback_of(subnet: &Subnet) -> Subnet {
-    if subnet.is_ipv4() { loopback_v4() } else { loopback_v6() }
 }
 
 /// Frames from our ports whose sender is somebody else's.

@@ -172,6 +172,10 @@ pub(crate) fn reserve(
 fn addresses(request: &PortRequest, place: &Place) -> Result<Vec<(IpAddr, IpAddr)>, NetworkError> {
     let own = |ipv4: bool| place.ips.iter().copied().find(|ip| ip.is_ipv4() == ipv4);
     let asked = request.host_ip.or(place.default_bind_ip);
+    if asked == Some(Ipv6Addr::LOCALHOST.into()) {
+        let feature = "publishing a port on ::1 (there is no userland proxy)".to_owned();
+        return Err(NetworkError::Unsupported { feature });
+    }
     if let Some(host) = asked.filter(|ip| request.host_ip.is_some() || !ip.is_unspecified()) {
         let container = own(host.is_ipv4());
         let container = container.ok_or(NetworkError::NoAddressToPublish { host })?;
@@ -395,11 +399,12 @@ mod tests {
         check("", &both, &["0.0.0.0 10.0.0.2", ":: fd00::2"]);
         check("", &place(), &["0.0.0.0 172.17.0.2"]);
         check("0.0.0.0", &both, &["0.0.0.0 10.0.0.2"]);
-        check("::1", &both, &["::1 fd00::2"]);
+        check("fd00::9", &both, &["fd00::9 fd00::2"]);
+        assert!(addresses(&request("::1", None), &both).is_err());
         let bound = Place { default_bind_ip: Some([127, 0, 0, 1].into()), ..both };
         check("", &bound, &["127.0.0.1 10.0.0.2"]);
         check("0.0.0.0", &bound, &["0.0.0.0 10.0.0.2"]);
-        assert!(addresses(&request("::1", None), &place()).is_err());
+        assert!(addresses(&request("fd00::9", None), &place()).is_err());
     }
 
     #[test]

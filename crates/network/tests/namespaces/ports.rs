@@ -131,6 +131,9 @@ fn ports_are_published_in_ipv6_too() {
     for space in [&host.space, &other.space] {
         space.reach_within(Duration::from_secs(4), &server, (gateway, 8080).into()).unwrap();
     }
+    // Nothing can be sent on from ::1; a client hears so at once and takes 127.0.0.1.
+    let refused = connect(&host.space, &server, std::net::Ipv6Addr::LOCALHOST, 8080).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     let server = web.listen();
     connect(&host.neighbour, &server, HOST, 8080).unwrap();
 }

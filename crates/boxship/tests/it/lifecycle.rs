@@ -206,9 +206,12 @@ fn a_paused_container_stands_still() {
         field(&daemon, "p1", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
         "paused true true"
     );
-    let still = daemon.boxship(&["logs", "p1"]).ok();
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    assert_eq!(daemon.boxship(&["logs", "p1"]).ok(), still);
+    // What was written before may still be on its way to the log.
+    let still = wait_until("the last line before the pause", || {
+        let seen = daemon.boxship(&["logs", "p1"]).ok();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        (daemon.boxship(&["logs", "p1"]).ok() == seen).then_some(seen)
+    });
     daemon.boxship(&["unpause", "p1"]).ok();
     wait_until("more output", || (daemon.boxship(&["logs", "p1"]).ok() != still).then_some(()));
     daemon.boxship(&["pause", "p1"]).ok();

@@ -140,7 +140,7 @@ const BUSYBOX_IMAGE: &str = "target/images/busybox.tar";
 const INIT: &str = include_str!("vm_test/init.sh");
 
 /// What containers and their network are made of, where it is not built in.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 14] = [
     "overlay",
     "veth",
     "bridge",
@@ -148,8 +148,10 @@ const MODULES: [&str; 12] = [
     "nf_tables",
     "nft_chain_nat",
     "nft_ct",
+    "nft_fib_inet",
     "nft_masq",
     "nft_meta_bridge",
+    "nft_nat",
     "erofs",
     "loop",
     "vxlan",

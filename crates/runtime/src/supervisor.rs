@@ -205,8 +205,12 @@ impl Supervisor {
             self.run_timers();
             self.record_exits();
             self.forget_finished();
-            if !self.stopping && !self.runs.values().any(Run::is_starting) {
-                self.spares.refill();
+            // While nobody waits for a start.
+            if self.spares.are_short()
+                && !self.stopping
+                && !self.runs.values().any(Run::is_starting)
+            {
+                self.spares.add();
             }
         }
         Ok(())

@@ -108,15 +108,11 @@ impl Networks {
         let mut deleted = Vec::new();
         for network in self.networks.list() {
             let label = |key: &str| network.labels.get(key).map(String::as_str);
-            let unwanted = |value: &str| match value.split_once('=') {
-                Some((key, value)) => label(key) == Some(value),
-                None => label(value).is_some(),
-            };
             if network.is_predefined()
                 || !network.endpoints.is_empty()
                 || until.is_some_and(|until| network.created_nanos > until)
                 || !filters.matches_labels("label", label)
-                || filters.get("label!").any(unwanted)
+                || filters.any_label("label!", label)
             {
                 continue;
             }

@@ -103,6 +103,11 @@ pub struct Volumes {
     reaping: Arc<Mutex<()>>,
 }
 
+/// The files of a volume, below the directory of all.
+pub(crate) fn mountpoint(volumes: &Path, name: &str) -> PathBuf {
+    volumes.join(name).join("_data")
+}
+
 impl Volumes {
     /// Opens the directory and brings it in line with the records.
     pub(crate) fn open(
@@ -144,8 +149,8 @@ impl Volumes {
         &self.path
     }
 
-    fn mountpoint(&self, name: &str) -> PathBuf {
-        self.path.join(name).join("_data")
+    pub(crate) fn mountpoint(&self, name: &str) -> PathBuf {
+        mountpoint(&self.path, name)
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -281,9 +286,9 @@ impl Volumes {
     fn remove_now(&self, name: &str) -> Result<()> {
         self.doom(name, None)?;
         let doomed = [name.to_owned()];
-        let key = name.to_owned();
+        let names = doomed.clone();
         let written = self.store.write(move |txn| {
-            VOLUMES.remove(txn, &key);
+            Self::drop_records(txn, &names);
             Ok::<(), StoreError>(())
         });
         match written {
@@ -302,11 +307,8 @@ impl Volumes {
         filters.validate(&["label", "label!", "all"])?;
         let mut all = all_by_default;
         for value in filters.get("all") {
-            all = match value {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                value => return Err(VolumeError::FilterAll { value: value.to_owned() }.into()),
-            };
+            all = spec::boolean::parse(value)
+                .map_err(|_syntax| VolumeError::FilterAll { value: value.to_owned() })?;
         }
         let volumes = Arc::clone(self);
         run_blocking(move || Ok(volumes.prune_now(&filters, all))).await
@@ -316,14 +318,10 @@ impl Volumes {
         let used = self.references();
         let wanted = |(name, entry): (&String, &Entry)| {
             let label = |key: &str| entry.label(key);
-            let unwanted = |value: &str| match value.split_once('=') {
-                Some((key, value)) => label(key) == Some(value),
-                None => label(value).is_some(),
-            };
             let chosen = !used.contains_key(name)
                 && (all || label(ANONYMOUS).is_some())
                 && filters.matches_labels("label", label)
-                && !filters.get("label!").any(unwanted);
+                && !filters.any_label("label!", label);
             chosen.then(|| name.clone())
         };
         let names: Vec<_> = self.entries().iter().filter_map(wanted).collect();
@@ -395,13 +393,18 @@ impl Volumes {
     fn references(&self) -> BTreeMap<String, Vec<Id>> {
         let mut references: BTreeMap<String, Vec<Id>> = BTreeMap::new();
         for container in self.registry.all() {
-            let names: BTreeSet<_> =
-                container.snapshot().definition.volumes().map(str::to_owned).collect();
-            for name in names {
+            for name in container.snapshot().definition.volume_names() {
                 references.entry(name).or_default().push(container.id.clone());
             }
         }
         references
+    }
+
+    /// Which containers refer to this one.
+    fn users_of(&self, name: &str) -> Vec<Id> {
+        let mut all = self.registry.all();
+        all.retain(|container| container.snapshot().definition.volumes().any(|used| used == name));
+        all.iter().map(|container| container.id.clone()).collect()
     }
 
     // Removal, in three steps around the commit that makes it so.
@@ -415,7 +418,7 @@ impl Volumes {
             if entry.phase == Phase::Removing {
                 return Err(VolumeError::Removing { name: name.to_owned() }.into());
             }
-            let mut users = self.references().remove(name).unwrap_or_default();
+            let mut users = self.users_of(name);
             users.retain(|id| Some(id) != except);
             if !users.is_empty() || entry.holds > 0 || entry.phase == Phase::Making {
                 return Err(VolumeError::InUse { name: name.to_owned(), users }.into());

@@ -212,9 +212,9 @@ impl Networks {
         Ok(endpoint)
     }
 
-    /// Publishes ports of an endpoint, before its interface is made. Returns the descriptor that keeps them from the host's
-    /// programs; it is to be held as long as the endpoint is there. [`Networks::detach`] takes them
-    /// back; nothing is left behind when it fails.
+    /// Publishes ports of an endpoint, before its interface is made. Returns the descriptor that
+    /// keeps them from the host's programs; it is to be held as long as the endpoint is there.
+    /// [`Networks::detach`] takes them back; nothing is left behind when it fails.
     pub fn publish(
         &self,
         endpoint: &mut Endpoint,

@@ -100,16 +100,8 @@ fn number(option: &str, value: &str) -> Result<u32, NetworkError> {
     value.parse().ok().filter(|mtu| *mtu <= 65535).ok_or_else(|| bad(option, value, &syntax))
 }
 
-/// Go's spellings.
 fn boolean(option: &str, value: &str) -> Result<bool, NetworkError> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => {
-            let syntax = format!("strconv.ParseBool: parsing {value:?}: invalid syntax");
-            Err(bad(option, value, &syntax))
-        }
-    }
+    spec::boolean::parse(value).map_err(|syntax| bad(option, value, &syntax))
 }
 
 fn bad(option: &str, value: &str, reason: &str) -> NetworkError {

@@ -91,10 +91,12 @@ impl Filters {
 
     /// True when every asked `key` or `key=value` under `name` is among the labels.
     pub fn matches_labels<'a>(&self, name: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.get(name).all(|wanted| match wanted.split_once('=') {
-            Some((key, value)) => label(key) == Some(value),
-            None => label(wanted).is_some(),
-        })
+        self.get(name).all(|wanted| has_label(wanted, &label))
+    }
+
+    /// True when a `key` or `key=value` under `name` is among the labels: `label!` of a prune.
+    pub fn any_label<'a>(&self, name: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.get(name).any(|wanted| has_label(wanted, &label))
     }
 
     /// The one boolean under `name`, in Docker's spellings.
@@ -119,6 +121,14 @@ impl Filters {
             }
         }
         Ok(seen)
+    }
+}
+
+/// Whether a `key` or `key=value` is among the labels.
+fn has_label<'a>(wanted: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => label(key) == Some(value),
+        None => label(wanted).is_some(),
     }
 }
 

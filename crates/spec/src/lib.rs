@@ -3,6 +3,7 @@
 //!
 //! Pure values and parsers only: nothing here opens a file, a socket or a clock.
 
+pub mod boolean;
 pub mod digest;
 pub mod error;
 pub mod filters;

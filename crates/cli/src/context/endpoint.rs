@@ -7,7 +7,6 @@ use client::contexts::{ContextEndpoint, TlsMaterial};
 use super::{default_context, store};
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
-use crate::flags::parse_bool;
 use crate::options::open_error;
 
 const KEYS: &[&str] = &["ca", "cert", "from", "host", "key", "skip-tls-verify"];
@@ -36,7 +35,7 @@ fn read(app: &App, wanted: &BTreeMap<String, String>) -> Outcome<(ContextEndpoin
     }
     let material = read_files(wanted)?;
     let skip_tls_verify = match wanted.get("skip-tls-verify") {
-        Some(text) => parse_bool(text).map_err(|reason| {
+        Some(text) => spec::boolean::parse(text).map_err(|reason| {
             let reason = reason.strip_prefix("strconv.ParseBool: ").unwrap_or(&reason);
             format!("skip-tls-verify: {reason}")
         })?,

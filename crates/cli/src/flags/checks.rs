@@ -7,7 +7,7 @@ use api_types::host_config::{ThrottleDevice, Ulimit, WeightDevice};
 use spec::kernel::{IPC_SYSCTLS, ULIMITS};
 
 use super::Kind;
-use super::numbers::{parse_bool, parse_int, parse_nano_cpus, parse_uint};
+use super::numbers::{parse_int, parse_nano_cpus, parse_uint};
 use crate::options;
 
 type Checked<T = String> = Result<T, String>;
@@ -20,7 +20,7 @@ pub(super) fn check(kind: Kind, value: &str) -> Checked<Vec<String>> {
         Kind::Strings => options::csv(value),
         Kind::Filter => filter(value),
         Kind::Pairs => key_values(value),
-        Kind::Bool => parse_bool(value).map(|on| vec![on.to_string()]),
+        Kind::Bool => spec::boolean::parse(value).map(|on| vec![on.to_string()]),
         _ => one(kind, value).map(|stored| vec![stored]),
     }
 }

@@ -10,7 +10,7 @@ mod parse;
 pub(crate) mod usage;
 
 pub(crate) use checks::{parse_byte_rate, parse_device_weight, parse_rate, parse_ulimit};
-pub(crate) use numbers::{parse_bool, parse_int, parse_nano_cpus, parse_uint};
+pub(crate) use numbers::{parse_int, parse_nano_cpus, parse_uint};
 pub(crate) use parse::parse;
 
 /// What a flag's value must look like. List kinds may be given repeatedly.

@@ -1,14 +1,5 @@
 //! Numbers as Go's strconv reads them, with its error texts.
 
-/// Parses `1 t T TRUE true True` and their opposites.
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
-}
-
 /// Parses a signed number in base 10, or with a prefix 0x, 0o, 0b or 0, that fits `bits` bits.
 pub(crate) fn parse_int(text: &str, bits: u32) -> Result<i64, String> {
     let error = |what| format!("strconv.ParseInt: parsing {text:?}: {what}");

@@ -5,7 +5,6 @@ use api_types::host_config::{
 };
 
 use super::csv;
-use crate::flags::parse_bool;
 
 pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
     let mut mount = Mount { kind: "volume".to_owned(), ..Mount::default() };
@@ -26,7 +25,8 @@ fn apply(mount: &mut Mount, field: &str) -> Result<(), String> {
         return Err(format!("invalid field '{field}' must be a key=value pair"));
     };
     let owned = || value.to_owned();
-    let on = || parse_bool(value).map_err(|_text| format!("invalid value for {key}: {value}"));
+    let on =
+        || spec::boolean::parse(value).map_err(|_text| format!("invalid value for {key}: {value}"));
     match key.as_str() {
         "type" => mount.kind = value.to_ascii_lowercase(),
         "source" | "src" => mount.source = absolute(value),

@@ -294,7 +294,7 @@ fn still_mounts(shared: &Shared, definition: &Definition) -> Vec<Mount> {
                 (Path::new(path).to_owned(), "")
             }
             Source::Volume { name, subpath, .. } => {
-                (shared.volumes.path().join(name).join("_data"), subpath.as_str())
+                (shared.volumes.mountpoint(name), subpath.as_str())
             }
             Source::Tmpfs { .. } => continue,
         };
@@ -354,16 +354,11 @@ impl Asked {
 fn find(root: &RootDir, path: &str, reference: &str) -> Result<(Found, PathStat)> {
     let asked = Asked::parse(path);
     let failed = || asked.failed(path, reference);
-    let kernels = |file: &OwnedFd| match storage::is_kernels_own(file) {
-        Ok(true) => Err(Errno::NOENT),
-        Ok(false) => Ok(()),
-        Err(errno) => Err(errno),
-    };
     if asked.directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let above = Path::new(&asked.clean).parent().unwrap_or_else(|| Path::new("/"));
         let above = root.open_in(above, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
-        above.and_then(|above| kernels(&above)).map_err(failed())?;
+        above.and_then(|above| hide_kernels_own(&above)).map_err(failed())?;
         let dir = root.open_in(&asked.clean, flags, Mode::empty()).map_err(failed())?;
         let stat = describe(asked.name(), &fstat(&dir).map_err(failed())?, String::new());
         let shown = match asked.name() {
@@ -376,7 +371,7 @@ fn find(root: &RootDir, path: &str, reference: &str) -> Result<(Found, PathStat)
     let parent = clean.parent().unwrap_or_else(|| Path::new("/"));
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let parent = root.open_in(parent, flags, Mode::empty()).map_err(failed())?;
-    kernels(&parent).map_err(failed())?;
+    hide_kernels_own(&parent).map_err(failed())?;
     let name = OsString::from(asked.name());
     let stat = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())?;
     let link = match FileType::from_raw_mode(stat.st_mode) {
@@ -411,11 +406,13 @@ fn find_directory(root: &RootDir, path: &str, reference: &str) -> Result<RootDir
         }
         opened => opened.map_err(asked.failed(path, reference))?,
     };
-    match storage::is_kernels_own(&dir) {
-        Ok(false) => Ok(RootDir::from_fd(dir)),
-        Ok(true) => Err(asked.failed(path, reference)(Errno::NOENT)),
-        Err(errno) => Err(asked.failed(path, reference)(errno)),
-    }
+    hide_kernels_own(&dir).map_err(asked.failed(path, reference))?;
+    Ok(RootDir::from_fd(dir))
+}
+
+/// What the kernel shows of itself is not there.
+fn hide_kernels_own(file: &OwnedFd) -> Result<(), Errno> {
+    if storage::is_kernels_own(file)? { Err(Errno::NOENT) } else { Ok(()) }
 }
 
 /// What the container may not write, `cp` does not either.

@@ -135,7 +135,7 @@ impl Task {
         let gone = endpoints.remove(at);
         let was_gateway = is_gateway(&gone);
         if was_gateway {
-            self.find_gateways(&mut endpoints);
+            give_gateways_back(&mut endpoints);
             choose_gateway(definition, &mut endpoints);
         }
         let heir = endpoints.iter().find(|endpoint| was_gateway && is_gateway(endpoint));
@@ -169,20 +169,6 @@ impl Task {
         Ok(())
     }
 
-    /// Gives endpoints that did not lead to the world their gateways back, to choose among them.
-    fn find_gateways(&self, endpoints: &mut [Endpoint]) {
-        for endpoint in endpoints {
-            let (v4, v6) = (endpoint.gateway_v4, endpoint.gateway_v6);
-            let Some(interface) = &mut endpoint.interface else { continue };
-            if let Some(IpAddr::V4(ip)) = v4 {
-                interface.gateway_v4 = Some(ip);
-            }
-            if let Some(IpAddr::V6(ip)) = v6 {
-                interface.gateway_v6 = Some(ip);
-            }
-        }
-    }
-
     fn network_namespace(&self) -> Result<File> {
         let path = format!("/proc/{}/ns/net", self.state.progress.pid);
         File::open(&path).map_err(Error::io(format!("open {path}")))
@@ -190,7 +176,7 @@ impl Task {
 
     /// Shows the endpoints, and has the supervisor remember them.
     async fn tell_endpoints(&mut self, endpoints: Vec<Endpoint>) {
-        let network = serde_json::to_string(&endpoints).unwrap_or_default();
+        let network = super::start::note_endpoints(&endpoints);
         self.state.progress.endpoints = endpoints;
         self.publish();
         let id = self.container.id.clone();
@@ -243,6 +229,20 @@ pub(super) fn is_gateway(endpoint: &Endpoint) -> bool {
     let interface = endpoint.interface.as_ref();
     interface
         .is_some_and(|interface| interface.gateway_v4.is_some() || interface.gateway_v6.is_some())
+}
+
+/// Gives endpoints that did not lead to the world their gateways back, to choose among them.
+fn give_gateways_back(endpoints: &mut [Endpoint]) {
+    for endpoint in endpoints {
+        let (v4, v6) = (endpoint.gateway_v4, endpoint.gateway_v6);
+        let Some(interface) = &mut endpoint.interface else { continue };
+        if let Some(IpAddr::V4(ip)) = v4 {
+            interface.gateway_v4 = Some(ip);
+        }
+        if let Some(IpAddr::V6(ip)) = v6 {
+            interface.gateway_v6 = Some(ip);
+        }
+    }
 }
 
 /// Leaves one endpoint with gateways: that of the highest priority, of these the first by name.

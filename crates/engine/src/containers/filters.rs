@@ -98,15 +98,11 @@ impl Selection {
         let filters = &self.filters;
         let labels = &definition.config.labels;
         let label = |key: &str| labels.get(key).map(String::as_str);
-        let without = |wanted: &str| match wanted.split_once('=') {
-            Some((key, value)) => label(key) != Some(value),
-            None => label(wanted).is_none(),
-        };
         let created = definition.created_nanos;
         filters.any("id", |wanted| container.id.as_str().starts_with(wanted))
             && filters.any("name", |wanted| name_matches(definition.name.as_str(), wanted))
             && filters.matches_labels("label", label)
-            && filters.get("label!").all(without)
+            && !filters.any_label("label!", label)
             && filters.any("status", |wanted| snapshot.status() == wanted)
             && filters.any("health", |wanted| health_of(snapshot) == wanted)
             && filters.any("network", |wanted| in_network(snapshot, wanted))

@@ -75,11 +75,7 @@ fn describe(shared: &Shared, snapshot: &Snapshot) -> Inspect {
         graph_driver: graph_driver(shared, snapshot),
         size_rw: None,
         size_root_fs: None,
-        mounts: definition
-            .mounts
-            .iter()
-            .filter_map(|mount| mount.shown(shared.volumes.path()))
-            .collect(),
+        mounts: definition.shown_mounts(shared.volumes.path()),
         config: definition.config.clone(),
         network_settings: network_settings(shared, snapshot),
     }

@@ -223,12 +223,10 @@ impl Task {
     /// A frozen process takes no signal but SIGKILL, and version 1 cgroups not even that. On
     /// version 2 it may have ended by now.
     async fn thaw_to_end(&mut self) -> Result<()> {
-        use crate::supervisor::SupervisorError as S;
-        use runtime::protocol::Failure;
         let id = self.container.id.clone();
-        match self.shared.supervisor().order(Request::Resume { id }).await {
-            Ok(()) | Err(S::Failed(Failure::NotRunning | Failure::NotFound)) => {}
-            Err(failure) => return Err(failure.into()),
+        match self.order(Request::Resume { id }).await {
+            Ok(()) | Err(Error::Container(ContainerError::NotRunning { .. })) => {}
+            Err(error) => return Err(error),
         }
         self.state.progress.paused = false;
         self.publish();

@@ -114,11 +114,7 @@ fn summary(shared: &Shared, snapshot: &Snapshot, now: i64) -> Summary {
             annotations: host_config.annotations.clone(),
         },
         network_settings: SummaryNetworkSettings { networks: super::inspect::networks(snapshot) },
-        mounts: definition
-            .mounts
-            .iter()
-            .filter_map(|mount| mount.shown(shared.volumes.path()))
-            .collect(),
+        mounts: definition.shown_mounts(shared.volumes.path()),
     }
 }
 

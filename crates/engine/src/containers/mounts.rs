@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use spec::oci::Empty;
 
 use crate::errors::{CreateReason, Error, MountReason, Result, ValidationError, VolumeError};
-use crate::volumes::{Wanted, check_name};
+use crate::volumes::{Wanted, check_name, mountpoint};
 
 /// More than anyone uses and far less than what overflows a packet to the supervisor.
 const MOUNTS_MAX: usize = 2_000;
@@ -78,7 +78,7 @@ impl Mount {
             Source::Volume { name, .. } => Some(MountPoint {
                 kind: "volume".to_owned(),
                 name: name.clone(),
-                source: volumes.join(name).join("_data").display().to_string(),
+                source: mountpoint(volumes, name).display().to_string(),
                 driver: "local".to_owned(),
                 ..point
             }),

@@ -77,7 +77,7 @@ pub(crate) fn container_spec(
         network: NetworkSetup {
             interfaces: around.endpoints.iter().filter_map(|end| end.interface.clone()).collect(),
             sysctls: net_sysctls,
-            note: serde_json::to_string(&around.endpoints).unwrap_or_default(),
+            note: super::start::note_endpoints(&around.endpoints),
         },
         cgroup: CgroupSpec {
             path: cgroup_path(definition, config),
@@ -212,7 +212,7 @@ fn one_mount(mount: &mounts::Mount, around: &Surroundings) -> Result<Mount> {
             }
         }
         Source::Volume { name, subpath, .. } => {
-            let root = around.volumes.join(name).join("_data");
+            let root = crate::volumes::mountpoint(&around.volumes, name);
             let within = (!subpath.is_empty()).then(|| root.clone());
             let path = if subpath.is_empty() { root } else { PathBuf::from(subpath) };
             MountSource::Bind { path, recursive: true, propagation: Propagation::RPrivate, within }

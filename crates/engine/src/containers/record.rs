@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api_types::container::Config;
+use api_types::container::{Config, MountPoint};
 use api_types::host_config::HostConfig;
 use api_types::network::EndpointSettings;
 use metadata::Table;
@@ -78,6 +78,11 @@ impl Definition {
     /// Program and arguments.
     pub(crate) fn command_line(&self) -> Vec<String> {
         super::merge::command_line(&self.config)
+    }
+
+    /// `Mounts`, as inspect and the list have it.
+    pub(crate) fn shown_mounts(&self, volumes: &std::path::Path) -> Vec<MountPoint> {
+        self.mounts.iter().filter_map(|mount| mount.shown(volumes)).collect()
     }
 
     /// The volumes it mounts; one that it mounts twice is there twice.

@@ -66,15 +66,11 @@ impl Containers {
             let snapshot = container.snapshot();
             let labels = &snapshot.definition.config.labels;
             let get = |key: &str| labels.get(key).map(String::as_str);
-            let unwanted = |value: &str| match value.split_once('=') {
-                Some((key, value)) => get(key) == Some(value),
-                None => get(value).is_some(),
-            };
             if snapshot.progress.is_running()
                 || snapshot.removing
                 || until.is_some_and(|until| snapshot.definition.created_nanos > until)
                 || !filters.matches_labels("label", get)
-                || filters.get("label!").any(unwanted)
+                || filters.any_label("label!", get)
             {
                 continue;
             }

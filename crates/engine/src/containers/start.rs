@@ -70,7 +70,7 @@ impl Task {
     pub(super) async fn launch(&mut self) -> Result<()> {
         self.stay_down = false;
         // Whoever copies from or to its files comes to an end first.
-        let files = std::sync::Arc::clone(&self.container.files).write_owned().await;
+        let files = Arc::clone(&self.container.files).write_owned().await;
         let result = self.run_program().await;
         drop(files);
         if let Err(error) = &result {
@@ -404,6 +404,11 @@ impl Task {
         let id = endpoint.network_id.as_str();
         self.shared.events.emit("network", action, id, attributes.collect());
     }
+}
+
+/// What the supervisor is told of the endpoints, for a daemon that comes after.
+pub(super) fn note_endpoints(endpoints: &[Endpoint]) -> String {
+    serde_json::to_string(endpoints).unwrap_or_default()
 }
 
 /// The endpoints that the supervisor was told of last.

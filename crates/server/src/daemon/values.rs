@@ -12,7 +12,7 @@ pub(crate) fn from_flag(kind: Kind, given: &[String]) -> Result<Value, Invalid> 
         result.map_err(|reason| Invalid { value: last.to_owned(), reason })
     };
     match kind {
-        Kind::Switch => one(switch(last)),
+        Kind::Switch => one(spec::boolean::parse(last).map(Value::from)),
         Kind::Text => Ok(last.into()),
         Kind::Integer => one(integer(last)),
         Kind::Size => one(parse_bytes(last).map(Value::from).map_err(|error| error.to_string())),
@@ -39,14 +39,6 @@ fn each<T>(given: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Resul
 
 fn object(pairs: Vec<(String, Value)>) -> Value {
     pairs.into_iter().collect::<Map<_, _>>().into()
-}
-
-fn switch(text: &str) -> Result<Value, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true.into()),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false.into()),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
 }
 
 fn integer(text: &str) -> Result<Value, String> {

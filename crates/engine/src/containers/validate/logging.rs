@@ -113,19 +113,9 @@ pub(crate) fn options(config: &LogConfig) -> Result<FileOptions, ValidationError
     let compress = match get("compress") {
         // The local driver compresses unless told otherwise.
         None => config.kind == "local",
-        Some(text) => parse_bool(text)
-            .ok_or_else(|| error(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")))?,
+        Some(text) => spec::boolean::parse(text).map_err(error)?,
     };
     Ok(FileOptions { max_size, max_files, compress })
-}
-
-/// The spellings that Go's `ParseBool` takes.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// What the supervisor is told to write. `path` is for [`log_path`]'s result.

@@ -91,7 +91,7 @@ impl SecurityOptions {
         // `name:value` is the form of Docker 1.10 and before.
         let (name, value) =
             option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(|| error(1))?;
-        let boolean = || super::logging::parse_bool(value).ok_or_else(|| error(2));
+        let boolean = || spec::boolean::parse(value).map_err(|_syntax| error(2));
         match name {
             // SELinux and the like: nothing to label here.
             "label" => {}

@@ -8,9 +8,9 @@
 //! tuple: CTA_TUPLE_IP 1 {...}, CTA_TUPLE_PROTO 2 { number 1, source port 2, destination port 3 }
 //! ```
 
+use sys::netlink::nft::Family;
 use sys::netlink::{Batch, DUMP, NetlinkError, Socket, attribute};
 
-use crate::nft::Family;
 use crate::ports::{Protocol, Published};
 
 const GET: u16 = 1 << 8 | 1;

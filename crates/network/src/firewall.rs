@@ -53,13 +53,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sys::netlink::{NetlinkError, Socket};
-
-use crate::nft::{
+use sys::netlink::nft::{
     BaseChain, Conntrack, DroppingChain, Element, Expression, Family, Field, Hook, IFNAME_LENGTH,
     LOCAL_ADDRESS, Layer, Meta, Set, Table, Transaction, Verdict, contents,
     dropping_forward_chains, element_count, generation, word,
 };
+use sys::netlink::{NetlinkError, Socket};
+
 use crate::ports::Published;
 use crate::subnet::Subnet;
 

@@ -31,7 +31,6 @@ pub mod files;
 pub mod firewall;
 pub mod ipam;
 mod networks;
-pub mod nft;
 pub mod ports;
 mod records;
 pub mod subnet;

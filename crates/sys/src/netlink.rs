@@ -15,6 +15,7 @@
 //! network namespaces.
 
 pub mod namespace;
+pub mod nft;
 pub mod route;
 
 use std::mem::size_of;

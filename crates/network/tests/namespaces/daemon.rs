@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use network::firewall::Firewall;
-use network::nft::{Family, Table, contents};
 use network::{EndpointRequest, NetworkConfig, NetworkError, NetworkRequest, Networks};
 use spec::{ErrorKind, Kinded as _};
+use sys::netlink::nft::{Family, Table, contents};
 use sys::netlink::{Batch, Socket, route};
 
 use crate::world::{Host, attach, id};

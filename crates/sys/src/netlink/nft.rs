@@ -13,9 +13,8 @@
 //! Numbers in attributes are big endian; what an expression compares is in the packet's order, or
 //! the host's for what the kernel computed (conntrack's state).
 
-use sys::netlink::{
-    self, APPEND, Attributes, Batch, CREATE, DUMP, Message, NetlinkError, Socket, attribute,
-    read_text,
+use super::{
+    APPEND, Attributes, Batch, CREATE, DUMP, Message, NetlinkError, Socket, attribute, read_text,
 };
 
 const SUBSYSTEM: u16 = 10;
@@ -160,6 +159,18 @@ pub enum Expression {
         offset: u32,
         length: u32,
         register: u32,
+    },
+    LoadValue {
+        register: u32,
+        value: Vec<u8>,
+    },
+    /// Writes a register into the packet and mends the checksum of its layer.
+    WritePacket {
+        layer: Layer,
+        offset: u32,
+        length: u32,
+        register: u32,
+        checksum_offset: u32,
     },
     And {
         register: u32,
@@ -416,6 +427,21 @@ fn encode(expression: &Expression, item: &mut Attributes<'_>) {
                 data.u32_be(4, *length);
             });
         }
+        Expression::LoadValue { register, value } => named(item, "immediate", |data| {
+            data.u32_be(1, *register);
+            data.nested(2, |nest| nest.bytes(DATA_VALUE, value));
+        }),
+        Expression::WritePacket { layer, offset, length, register, checksum_offset } => {
+            named(item, "payload", |data| {
+                const INTERNET_CHECKSUM: u32 = 1;
+                data.u32_be(2, *layer as u32);
+                data.u32_be(3, *offset);
+                data.u32_be(4, *length);
+                data.u32_be(5, *register);
+                data.u32_be(6, INTERNET_CHECKSUM);
+                data.u32_be(7, *checksum_offset);
+            });
+        }
         Expression::And { register, mask } => named(item, "bitwise", |data| {
             data.u32_be(1, *register);
             data.u32_be(2, *register);
@@ -508,7 +534,7 @@ pub fn element_count(socket: &mut Socket, table: &Table, set: &str) -> Result<us
     let lists = socket.request(&mut batch)?;
     let count = |message: &Message| {
         let list = attribute(message.body.get(4..)?, ELEMENTS_LIST)?;
-        Some(netlink::attributes(list).count())
+        Some(super::attributes(list).count())
     };
     Ok(lists.iter().filter_map(count).sum())
 }
@@ -551,7 +577,7 @@ fn request(
 }
 
 fn be_u32(value: &[u8]) -> Option<u32> {
-    netlink::read_u32(value, 0).map(u32::from_be)
+    super::read_u32(value, 0).map(u32::from_be)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod images;
 mod names;
 mod networks;
 mod reaper;
+mod resolver;
 mod signal;
 mod supervisor;
 pub mod support;

@@ -3,8 +3,10 @@
 //! Pure: the caller reads the host's files and writes the container's. The texts are Docker's to
 //! the byte, comments included (tools compare them); compared with dockerd 28.5 in the tests.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use runtime::resolver::ADDRESS as RESOLVER;
 
 /// What the host's `resolv.conf` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +36,25 @@ pub enum Reach {
     Host,
     /// A network of its own without our resolver: the host's loopback is out of reach.
     Network { ipv6: bool },
+    /// A user's network: it asks our resolver, which asks these servers for it.
+    Resolver,
+}
+
+/// A server that our resolver asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExternalServer {
+    pub address: IpAddr,
+    /// As a program of the host would, whose server it is; others are the container's.
+    pub from_host: bool,
+}
+
+impl fmt::Display for ExternalServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.from_host {
+            true => write!(f, "host({})", self.address),
+            false => self.address.fmt(f),
+        }
+    }
 }
 
 /// The path of the file that the host's nameservers are to be read from: systemd's list of real
@@ -71,10 +92,26 @@ impl ResolvConf {
         parsed
     }
 
+    /// Who is asked for names that are nobody's in a container's networks.
+    pub fn external(&self, settings: &DnsSettings) -> Vec<ExternalServer> {
+        let server = |from_host| move |address| ExternalServer { address, from_host };
+        match &settings.servers {
+            Some(servers) => servers.iter().copied().map(server(false)).collect(),
+            // One with a zone names a link of the host; Docker does not ask it either.
+            None => {
+                let servers = self.nameservers.iter();
+                servers.filter_map(|text| text.parse().ok()).map(server(true)).collect()
+            }
+        }
+    }
+
     /// The container's file. `source` is the path the host's was read from.
     pub fn for_container(mut self, source: &str, settings: &DnsSettings, reach: Reach) -> String {
         let mut defaults_used = false;
-        if let Some(servers) = &settings.servers {
+        let external = self.external(settings);
+        if reach == Reach::Resolver {
+            self.nameservers = vec![RESOLVER.to_string()];
+        } else if let Some(servers) = &settings.servers {
             self.nameservers = servers.iter().map(IpAddr::to_string).collect();
         } else if let Reach::Network { ipv6 } = reach {
             self.nameservers.retain(|server| is_reachable(server, ipv6));
@@ -90,21 +127,42 @@ impl ResolvConf {
         if let Some(options) = &settings.options {
             self.options.clone_from(options);
         }
+        let has_ndots = self.options.iter().any(|option| option.split(':').next() == Some("ndots"));
+        if reach == Reach::Resolver && !has_ndots {
+            // Names without a dot are those of containers.
+            self.options.push("ndots:0".to_owned());
+        }
         let mut text = self.directives();
-        let transform = if reach == Reach::Host { "" } else { " (legacy)" };
+        let transform = match reach {
+            Reach::Host => "",
+            Reach::Network { .. } => " (legacy)",
+            Reach::Resolver => " (internal resolver)",
+        };
         write!(text, "\n# Based on host file: '{source}'{transform}\n").expect("to memory");
         if defaults_used {
             text.push_str("# Used default nameservers.\n");
+        }
+        if reach == Reach::Resolver {
+            let external: Vec<_> = external.iter().map(ExternalServer::to_string).collect();
+            match external.is_empty() {
+                true => text.push_str("# NO EXTERNAL NAMESERVERS DEFINED\n"),
+                false => {
+                    writeln!(text, "# ExtServers: [{}]", external.join(" ")).expect("to memory");
+                }
+            }
         }
         if !self.invalid.is_empty() {
             writeln!(text, "# Invalid nameservers: [{}]", self.invalid.join(" "))
                 .expect("to memory");
         }
         writeln!(text, "# Overrides: [{}]", overrides(settings)).expect("to memory");
-        if self.options.iter().any(|option| option.split(':').next() == Some("ndots")) {
-            let from = if settings.options.is_some() { "override" } else { "host" };
-            writeln!(text, "# Option ndots from: {from}").expect("to memory");
-        }
+        let ndots_from = match (has_ndots, reach) {
+            (true, _) if settings.options.is_some() => "override",
+            (true, _) => "host",
+            (false, Reach::Resolver) => "internal",
+            (false, _) => return text,
+        };
+        writeln!(text, "# Option ndots from: {ndots_from}").expect("to memory");
         text
     }
 

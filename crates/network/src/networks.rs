@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use metadata::Store;
 use runtime::spec::Interface;
@@ -25,6 +25,7 @@ use crate::config::NetworkConfig;
 use crate::conntrack;
 use crate::error::NetworkError;
 use crate::firewall::Member;
+use crate::names::NameTable;
 use crate::ports::{self, Place, PortRequest, Published};
 use crate::records::{self, DEFAULT_NETWORKS, NETWORKS, NetworkRecord};
 use crate::subnet::Subnet;
@@ -40,6 +41,8 @@ pub struct EndpointRequest<'a> {
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
     pub mac: Option<[u8; 6]>,
+    /// By which the others of the network find it, its own first.
+    pub names: Vec<String>,
 }
 
 /// A container's place in a network. Plain data: kept with the container, and given back to
@@ -58,6 +61,9 @@ pub struct Endpoint {
     pub gateway_v6: Option<IpAddr>,
     #[serde(default)]
     pub published: Vec<Published>,
+    /// As in the request; whoever reads an endpoint from a record says them anew.
+    #[serde(skip)]
+    pub names: Vec<String>,
 }
 
 impl Endpoint {
@@ -131,6 +137,8 @@ pub struct Networks {
     /// The default bridge's name, or what stands for it: the firewall tables' and links' mark.
     instance: String,
     state: Mutex<State>,
+    /// Apart from the state, so that no query waits for the kernel.
+    names: RwLock<NameTable>,
 }
 
 #[derive(Debug)]
@@ -185,7 +193,8 @@ impl Networks {
         } else {
             state.let_route(&config)?;
         }
-        Ok(Self { config, store: store.clone(), instance, state: Mutex::new(state) })
+        let (store, state, names) = (store.clone(), Mutex::new(state), RwLock::default());
+        Ok(Self { config, store, instance, state, names })
     }
 
     /// Gives `request.container` a place in the network called, or identified by, `network`.
@@ -206,10 +215,28 @@ impl Networks {
         }
         let endpoint = match record.driver.as_str() {
             "bridge" => self.attach_to_bridge(state, &record, request)?,
-            _ => bare_endpoint(&record, request.container),
+            _ => bare_endpoint(&record, request),
         };
+        self.name(&endpoint);
         state.endpoints.insert(key, endpoint.clone());
         Ok(endpoint)
+    }
+
+    /// Tells the others of the network the endpoint's names, in place of earlier ones.
+    pub fn name(&self, endpoint: &Endpoint) {
+        let Endpoint { network_id, container, names, .. } = endpoint;
+        let mut table = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(network_id, container, names, &endpoint.ips());
+    }
+
+    /// The addresses of those in a network that have a name, which is in lower case.
+    pub fn addresses(&self, network: &Id, name: &str) -> Vec<IpAddr> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).addresses(network, name)
+    }
+
+    /// The name of who is at an address of a network.
+    pub fn name_at(&self, network: &Id, ip: IpAddr) -> Option<String> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).name(network, ip)
     }
 
     /// Publishes ports of an endpoint, before its interface is made. Returns the descriptor that
@@ -286,6 +313,7 @@ impl Networks {
         let id = state.record(network)?.id.clone();
         let key = (id, container.clone());
         let Some(endpoint) = state.endpoints.remove(&key) else { return Ok(()) };
+        self.names.write().unwrap_or_else(PoisonError::into_inner).remove(&key.0, container);
         if let Some(network) = state.bridges.get_mut(&key.0) {
             for ip in endpoint.ips() {
                 network.release(ip);
@@ -304,7 +332,9 @@ impl Networks {
         let state = &mut *self.lock();
         let mut errors = Vec::new();
         state.endpoints.clear();
+        self.names.write().unwrap_or_else(PoisonError::into_inner).clear();
         for endpoint in live {
+            self.name(endpoint);
             let key = (endpoint.network_id.clone(), endpoint.container.clone());
             if let Some(network) = state.bridges.get_mut(&endpoint.network_id) {
                 for ip in endpoint.ips() {
@@ -529,7 +559,7 @@ impl Networks {
             gateway_v4,
             ipv6,
             gateway_v6,
-            ..bare_endpoint(record, request.container)
+            ..bare_endpoint(record, request)
         };
         let Some(member) = endpoint.member() else { return Ok(endpoint) };
         let admitted = state.wall.admit(member, || members(&state.endpoints));
@@ -685,18 +715,19 @@ fn pool_info(pool: &records::PoolRecord) -> PoolInfo {
     }
 }
 
-fn bare_endpoint(record: &NetworkRecord, container: &Id) -> Endpoint {
+fn bare_endpoint(record: &NetworkRecord, request: &EndpointRequest<'_>) -> Endpoint {
     Endpoint {
         endpoint_id: Id::from_random(sys::random::bytes()),
         network_id: record.id.clone(),
         network_name: record.name.clone(),
-        container: container.clone(),
+        container: request.container.clone(),
         interface: None,
         ipv4: None,
         gateway_v4: None,
         ipv6: None,
         gateway_v6: None,
         published: Vec::new(),
+        names: request.names.clone(),
     }
 }
 

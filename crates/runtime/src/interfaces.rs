@@ -209,7 +209,7 @@ fn failure(object: &str, error: &NetlinkError) -> Failure {
     }
 }
 
-fn io_failure(step: String, error: &io::Error) -> Failure {
+pub(crate) fn io_failure(step: String, error: &io::Error) -> Failure {
     Failure::System { step, errno: error.raw_os_error().unwrap_or_default() }
 }
 

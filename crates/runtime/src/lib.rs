@@ -12,6 +12,7 @@ pub mod init;
 pub mod interfaces;
 pub mod log;
 pub mod protocol;
+pub mod resolver;
 pub mod seccomp;
 pub mod spec;
 pub mod supervisor;

@@ -18,7 +18,7 @@ use spec::Id;
 
 use crate::spec::{ContainerSpec, ExecSpec, Resources};
 
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 pub const INLINE_MAX: usize = 100 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +51,15 @@ pub enum Request {
     /// Gives a running container the descriptor that it would have got with `Start`; its
     /// supervisor before was killed. Carries it.
     Keep {
+        id: Id,
+    },
+    /// Asks for the sockets of a running container's resolver; answered with `Done` and both,
+    /// datagrams first, or with `NotFound`.
+    Resolver {
+        id: Id,
+    },
+    /// Gives a running container the sockets of its resolver, in the same order.
+    KeepResolver {
         id: Id,
     },
     Exec {
@@ -137,7 +146,7 @@ pub enum Reply {
         version: u32,
         pid: u32,
     },
-    /// Descriptor: pidfd.
+    /// Descriptors: pidfd; the two sockets of the resolver, if the network setup asks for one.
     Started {
         pid: u32,
         started_at_nanos: i64,

@@ -199,6 +199,9 @@ pub enum Namespace {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NetworkSetup {
     pub interfaces: Vec<Interface>,
+    /// Whether 127.0.0.11 is to answer ([`crate::resolver`]).
+    #[serde(default)]
+    pub resolver: bool,
     /// `/proc/sys/net` values set before the program runs (`net.ipv4.ip_unprivileged_port_start`).
     pub sysctls: BTreeMap<String, String>,
     /// The daemon's own record of this. It is given back with the list of what runs, since the

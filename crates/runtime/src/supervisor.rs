@@ -46,6 +46,7 @@ use crate::cgroup::{Cgroup, Hierarchies};
 use crate::exits::ExitLog;
 use crate::init::Pending;
 use crate::protocol::{Exit, Failure};
+use crate::resolver;
 use crate::spec::ContainerSpec;
 use clients::Clients;
 pub(crate) use launch::{DETACH_VARIABLE, READY};
@@ -121,6 +122,8 @@ struct Run {
     oom_watch: Option<OwnedFd>,
     /// The daemon's, held while the process runs and never looked at: published ports.
     kept: Option<OwnedFd>,
+    /// Held for the next daemon; a query that comes meanwhile waits in it.
+    resolver: Option<resolver::Sockets>,
     /// Kills for want of memory that were told.
     oom_kills_told: u64,
     phase: Phase,
@@ -183,6 +186,7 @@ impl Run {
             cgroup,
             oom_watch: None,
             kept: None,
+            resolver: None,
             phase,
         }
     }

@@ -18,7 +18,7 @@ use crate::{BINARY, daemon, field};
 const SERVE: &str = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -h /w";
 
 /// Runs `work` as a program of the daemon's host would.
-fn on_host<T>(daemon: &Daemon, work: impl FnOnce() -> T) -> T {
+pub(crate) fn on_host<T>(daemon: &Daemon, work: impl FnOnce() -> T) -> T {
     let space = File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
     namespace::visit(space.as_fd(), work).unwrap()
 }

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use api_types::network::EndpointSettings;
+use network::files::Reach;
 use network::{Endpoint, NetworkInfo};
 use runtime::interfaces;
 use runtime::protocol::{Failure, Request};
@@ -79,8 +80,7 @@ impl Task {
     async fn plug_in(&mut self, definition: &Definition, name: &str) -> Result<()> {
         let mut endpoints = self.state.progress.endpoints.clone();
         let interface_name = free_name(&endpoints);
-        let endpoint =
-            self.attach_network(name, definition.endpoints.get(name), &interface_name)?;
+        let endpoint = self.attach_network(definition, name, &interface_name)?;
         let before = endpoints.iter().position(is_gateway);
         endpoints.push(endpoint.clone());
         choose_gateway(definition, &mut endpoints);
@@ -109,7 +109,27 @@ impl Task {
         }
         self.emit_network("connect", &endpoint);
         self.tell_endpoints(endpoints).await;
+        if let Err(error) = self.begin_to_resolve(definition).await {
+            tracing::warn!(container = %self.container.id, %error, "open a resolver");
+        }
         Ok(())
+    }
+
+    /// In its first user's network a container that had none gets a resolver. One that asks
+    /// other servers by its own `resolv.conf` goes on doing so.
+    async fn begin_to_resolve(&mut self, definition: &Definition) -> Result<()> {
+        if self.resolver.is_some() || !super::start::needs_resolver(&self.state.progress.endpoints)
+        {
+            return Ok(());
+        }
+        self.open_resolver().await?;
+        let path = NetworkFiles::in_directory(&self.shared.directory(&definition.id)).resolv_conf;
+        let ours = |reach| super::start::resolv_conf(&self.shared, definition, reach);
+        let before = [false, true].map(|ipv6| ours(Reach::Network { ipv6 }));
+        edit_file(&path, |text| match before.iter().any(|before| before == text) {
+            true => ours(Reach::Resolver),
+            false => text.to_owned(),
+        })
     }
 
     pub(super) async fn disconnect(&mut self, info: &NetworkInfo) -> Result<()> {
@@ -169,7 +189,7 @@ impl Task {
         Ok(())
     }
 
-    fn network_namespace(&self) -> Result<File> {
+    pub(super) fn network_namespace(&self) -> Result<File> {
         let path = format!("/proc/{}/ns/net", self.state.progress.pid);
         File::open(&path).map_err(Error::io(format!("open {path}")))
     }
@@ -225,7 +245,7 @@ fn free_name(endpoints: &[Endpoint]) -> String {
 }
 
 /// Whether the container's default route goes through this endpoint.
-pub(super) fn is_gateway(endpoint: &Endpoint) -> bool {
+pub(crate) fn is_gateway(endpoint: &Endpoint) -> bool {
     let interface = endpoint.interface.as_ref();
     interface
         .is_some_and(|interface| interface.gateway_v4.is_some() || interface.gateway_v6.is_some())
@@ -285,8 +305,11 @@ fn remove_host_entries(shared: &Shared, state: &Snapshot, ips: &[IpAddr]) -> Res
 
 /// In place: the container has this very file mounted.
 fn edit_hosts(shared: &Shared, state: &Snapshot, edit: impl FnOnce(&str) -> String) -> Result<()> {
-    let path = NetworkFiles::in_directory(&shared.directory(&state.definition.id)).hosts;
-    let attempt = |path: &Path| Error::io(format!("edit {}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(attempt(&path))?;
-    std::fs::write(&path, edit(&text)).map_err(attempt(&path))
+    edit_file(&NetworkFiles::in_directory(&shared.directory(&state.definition.id)).hosts, edit)
+}
+
+fn edit_file(path: &Path, edit: impl FnOnce(&str) -> String) -> Result<()> {
+    let attempt = || Error::io(format!("edit {}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(attempt())?;
+    std::fs::write(path, edit(&text)).map_err(attempt())
 }

@@ -22,6 +22,7 @@ impl Task {
     /// Takes note of the end of the present run.
     pub(super) async fn exited(&mut self, code: i64, oom_killed: bool, at_nanos: i64) {
         self.forget_process();
+        self.resolver = None;
         let progress = &mut self.state.progress;
         // Never started, as far as we know: the record of the start was lost.
         let started = if progress.started_nanos == 0 { at_nanos } else { progress.started_nanos };
@@ -116,6 +117,7 @@ impl Task {
             Some(running) if running.generation >= self.state.progress.generation => {
                 self.adopt(&running);
                 self.keep_ports_again().await;
+                self.serve_names_again().await;
             }
             _ if !self.state.progress.is_alive() => {}
             // Not the supervisor's, yet alive: it dies with its descriptor telling.
@@ -136,6 +138,7 @@ impl Task {
         progress.paused = running.paused;
         if let Some(endpoints) = super::start::noted_endpoints(running) {
             progress.endpoints = endpoints;
+            self.state.definition.name_endpoints(&mut progress.endpoints);
         }
         self.orphaned = false;
         if let Err(error) = self.watch_process() {

@@ -7,10 +7,9 @@ use api_types::container::{GraphDriver, Inspect, NetworkSettings, State};
 use api_types::network::EndpointSettings;
 use network::Endpoint;
 
-use super::record::{Definition, Phase, time_text};
+use super::record::{Phase, time_text};
 use super::snapshot::Snapshot;
 use super::start::NetworkFiles;
-use super::validate::modes;
 use super::{Containers, Shared, run_blocking, validate};
 use crate::errors::Result;
 
@@ -164,31 +163,10 @@ pub(super) fn networks(snapshot: &Snapshot) -> BTreeMap<String, EndpointSettings
                 Some(endpoint) => running_endpoint(endpoint, settings.clone()),
                 None => settings.clone(),
             };
-            settings.dns_names = dns_names(definition, name, &settings);
+            settings.dns_names = Some(definition.dns_names(name)).filter(|names| !names.is_empty());
             (name.clone(), settings)
         })
         .collect()
-}
-
-/// The names that the others of a user's network know the container by; null on the default ones.
-fn dns_names(
-    definition: &Definition,
-    network: &str,
-    settings: &EndpointSettings,
-) -> Option<Vec<String>> {
-    if modes::is_predefined(network) {
-        return None;
-    }
-    let mut names = vec![definition.name.to_string()];
-    let aliases = settings.aliases.iter().flatten().cloned();
-    let short = definition.id.short().to_owned();
-    let hostname = definition.config.hostname.clone();
-    for name in aliases.chain([short, hostname]) {
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Some(names)
 }
 
 fn running_endpoint(endpoint: &Endpoint, settings: EndpointSettings) -> EndpointSettings {

@@ -337,6 +337,9 @@ impl Task {
         self.redefine(definition).await?;
         reservation.keep();
         shared.registry.release_name(&old);
+        let definition = std::sync::Arc::clone(&self.state.definition);
+        definition.name_endpoints(&mut self.state.progress.endpoints);
+        self.state.progress.endpoints.iter().for_each(|endpoint| shared.networks.name(endpoint));
         let was = [("oldName", format!("/{old}"))];
         self.state.emit(&shared.events, "rename", was);
         Ok(())

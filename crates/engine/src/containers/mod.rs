@@ -51,6 +51,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use archive::{Archive, PutOptions};
 pub use commit::CommitRequest;
+pub(crate) use connect::is_gateway;
 pub(crate) use create::RunImage;
 pub use detach::{DetachKeys, Typed};
 pub(crate) use filters::until;
@@ -61,6 +62,7 @@ pub use options::{
 pub(crate) use record::{now_nanos, time_text};
 pub use resources::UpdateConflict;
 pub(crate) use snapshot::{Container, Snapshot};
+pub(crate) use start::external_servers;
 
 use crate::EngineConfig;
 use crate::errors::{Error, Result};
@@ -215,7 +217,10 @@ impl Containers {
             .flat_map(|container| {
                 let present = container.notices().borrow().present.clone();
                 let noted = present.and_then(|running| start::noted_endpoints(&running));
-                noted.unwrap_or_else(|| container.snapshot().progress.endpoints.clone())
+                let snapshot = container.snapshot();
+                let mut endpoints = noted.unwrap_or_else(|| snapshot.progress.endpoints.clone());
+                snapshot.definition.name_endpoints(&mut endpoints);
+                endpoints
             })
             .collect();
         for error in shared.networks.reconcile(&live) {

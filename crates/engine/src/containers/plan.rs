@@ -76,6 +76,7 @@ pub(crate) fn container_spec(
         },
         network: NetworkSetup {
             interfaces: around.endpoints.iter().filter_map(|end| end.interface.clone()).collect(),
+            resolver: super::start::needs_resolver(&around.endpoints),
             sysctls: net_sysctls,
             note: super::start::note_endpoints(&around.endpoints),
         },

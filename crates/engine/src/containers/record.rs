@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use spec::{ContainerName, Id};
 
 use super::mounts::Mount;
+use super::validate::modes;
 
 pub(crate) const DEFINITIONS: Table<Definition> = Table::new("containers");
 pub(crate) const STATES: Table<Progress> = Table::new("container_states");
@@ -78,6 +79,31 @@ impl Definition {
     /// Program and arguments.
     pub(crate) fn command_line(&self) -> Vec<String> {
         super::merge::command_line(&self.config)
+    }
+
+    /// The names that the others of a user's network know the container by, its own first; none
+    /// on the default ones.
+    pub(crate) fn dns_names(&self, network: &str) -> Vec<String> {
+        if modes::is_predefined(network) {
+            return Vec::new();
+        }
+        let mut names = vec![self.name.to_string()];
+        let settings = self.endpoints.get(network);
+        let aliases = settings.and_then(|settings| settings.aliases.clone()).unwrap_or_default();
+        let short = self.id.short().to_owned();
+        for name in aliases.into_iter().chain([short, self.config.hostname.clone()]) {
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Says the names of endpoints that were read from a record.
+    pub(crate) fn name_endpoints(&self, endpoints: &mut [network::Endpoint]) {
+        for endpoint in endpoints {
+            endpoint.names = self.dns_names(&endpoint.network_name);
+        }
     }
 
     /// `Mounts`, as inspect and the list have it.

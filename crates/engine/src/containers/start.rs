@@ -6,14 +6,14 @@
 //! reconciliation of the network forgets.
 
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api_types::network::EndpointSettings;
-use network::files::{DnsSettings, ExtraHost, Reach, ResolvConf};
+use network::files::{DnsSettings, ExternalServer, ExtraHost, Reach, ResolvConf};
 use network::{Endpoint, EndpointRequest};
-use runtime::protocol::{Reply, Request};
+use runtime::protocol::{Failure, Reply, Request};
+use runtime::resolver::Sockets;
 use runtime::spec::Namespace;
 use spec::{ErrorKind, Id, Kinded};
 
@@ -22,6 +22,8 @@ use super::record::{Definition, Phase};
 use super::task::Task;
 use super::validate::modes::{self, Mode};
 use crate::errors::{ContainerError, Error, Result, StartError};
+use crate::resolver;
+use crate::supervisor::SupervisorError;
 
 /// Where a container's network files are, and whether they are its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,14 +184,12 @@ impl Task {
         self.state.progress.generation = generation;
         let request = Request::Start { spec: Box::new(spec), attach, keeps };
         let answer = self.shared.supervisor().request(request, descriptors).await;
-        let (reply, mut descriptors) = answer.map_err(|error| match error {
-            crate::supervisor::SupervisorError::Failed(failure) => {
-                Error::Start(StartError::from_failure(failure))
-            }
+        let (reply, descriptors) = answer.map_err(|error| match error {
+            SupervisorError::Failed(failure) => Error::Start(StartError::from_failure(failure)),
             other => Error::Supervisor(other),
         })?;
         let Reply::Started { pid, started_at_nanos } = reply else {
-            return Err(crate::supervisor::SupervisorError::Confused.into());
+            return Err(SupervisorError::Confused.into());
         };
         let progress = &mut self.state.progress;
         progress.phase = Phase::Running;
@@ -200,8 +200,12 @@ impl Task {
         progress.oom_killed = false;
         progress.paused = false;
         progress.manually_stopped = false;
-        if let Some(process) = descriptors.pop() {
+        let mut descriptors = descriptors.into_iter();
+        if let Some(process) = descriptors.next() {
             self.keep_process(process);
+        }
+        if let Some(sockets) = Sockets::from_descriptors(descriptors.collect()) {
+            self.serve_names(sockets);
         }
         Ok(())
     }
@@ -290,9 +294,7 @@ impl Task {
         names.sort_by_key(|name| *name != mode);
         let mut endpoints = Vec::with_capacity(names.len());
         for (at, name) in names.into_iter().enumerate() {
-            let settings = definition.endpoints.get(name);
-            let attached = self.attach_network(name, settings, &format!("eth{at}"));
-            match attached {
+            match self.attach_network(definition, name, &format!("eth{at}")) {
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(error) => {
                     self.detach_networks(endpoints);
@@ -320,10 +322,11 @@ impl Task {
 
     pub(super) fn attach_network(
         &self,
+        definition: &Definition,
         name: &str,
-        settings: Option<&EndpointSettings>,
         interface_name: &str,
     ) -> Result<Endpoint> {
+        let settings = definition.endpoints.get(name);
         let ipam = settings.and_then(|settings| settings.ipam_config.clone()).unwrap_or_default();
         let request = EndpointRequest {
             container: &self.container.id,
@@ -331,6 +334,7 @@ impl Task {
             ipv4: ipam.ipv4_address.parse().ok(),
             ipv6: ipam.ipv6_address.parse().ok(),
             mac: parse_mac(settings.map_or("", |settings| settings.mac_address.as_str())),
+            names: definition.dns_names(name),
         };
         let attached = self.shared.networks.attach(name, &request);
         attached.map_err(|error| {
@@ -379,6 +383,70 @@ impl Task {
         }
     }
 
+    /// Answers the container's queries for names from now on.
+    pub(super) fn serve_names(&mut self, sockets: Sockets) {
+        self.resolver = resolver::serve(&self.shared, &self.container, sockets)
+            .inspect_err(|error| {
+                tracing::warn!(container = %self.container.id, %error, "serve names");
+            })
+            .ok();
+    }
+
+    /// Goes on answering for a container that runs: a new supervisor gets our sockets to keep, a
+    /// new daemon has those that the supervisor kept. If neither has any, both were killed.
+    pub(super) async fn serve_names_again(&mut self) {
+        if let Some(resolver) = &self.resolver {
+            let kept = match resolver.sockets() {
+                Ok(sockets) => self.keep_resolver(sockets).await,
+                Err(error) => Err(Error::io("duplicate sockets")(error)),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(container = %self.container.id, %error, "keep the resolver");
+            }
+            return;
+        }
+        if !needs_resolver(&self.state.progress.endpoints) {
+            return;
+        }
+        let request = Request::Resolver { id: self.container.id.clone() };
+        match self.shared.supervisor().request(request, Vec::new()).await {
+            Ok((_done, kept)) => {
+                if let Some(sockets) = Sockets::from_descriptors(kept) {
+                    self.serve_names(sockets);
+                }
+            }
+            Err(SupervisorError::Failed(Failure::NotFound)) => {
+                if let Err(error) = self.open_resolver().await {
+                    tracing::warn!(container = %self.container.id, %error, "open a resolver");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(container = %self.container.id, %error, "ask for a resolver");
+            }
+        }
+    }
+
+    /// Makes the resolver of a container that runs.
+    pub(super) async fn open_resolver(&mut self) -> Result<()> {
+        let netns = self.network_namespace()?;
+        let open = move || runtime::resolver::open(netns.as_fd());
+        let sockets = super::run_blocking(move || {
+            let sockets = open().map_err(StartError::from_failure)?;
+            let copies = sockets.try_clone().map_err(Error::io("duplicate sockets"))?;
+            Ok((sockets, copies))
+        });
+        let (sockets, copies) = sockets.await?;
+        self.keep_resolver(copies).await?;
+        self.serve_names(sockets);
+        Ok(())
+    }
+
+    async fn keep_resolver(&self, sockets: Sockets) -> Result<()> {
+        let request = Request::KeepResolver { id: self.container.id.clone() };
+        self.shared.supervisor().request(request, sockets.into_descriptors().into()).await?;
+        Ok(())
+    }
+
     pub(super) fn detach_networks(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
         for endpoint in endpoints {
             let network = endpoint.network_id.as_str();
@@ -404,6 +472,11 @@ impl Task {
         let id = endpoint.network_id.as_str();
         self.shared.events.emit("network", action, id, attributes.collect());
     }
+}
+
+/// Whether names are asked of us: in users' networks containers have some.
+pub(super) fn needs_resolver(endpoints: &[Endpoint]) -> bool {
+    endpoints.iter().any(|endpoint| !modes::is_predefined(&endpoint.network_name))
 }
 
 /// What the supervisor is told of the endpoints, for a daemon that comes after.
@@ -454,7 +527,13 @@ fn write_network_files(
     };
     write(&around.files.hostname, network::files::hostname(&around.hostname))?;
     write(&around.files.hosts, hosts(shared, definition, around, host))?;
-    write(&around.files.resolv_conf, resolv_conf(shared, definition, around, host))
+    let ipv6 = around.endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
+    let reach = match host {
+        true => Reach::Host,
+        false if needs_resolver(&around.endpoints) => Reach::Resolver,
+        false => Reach::Network { ipv6 },
+    };
+    write(&around.files.resolv_conf, resolv_conf(shared, definition, reach))
 }
 
 fn hosts(
@@ -487,19 +566,28 @@ fn hosts(
     network::files::hosts(&extra, &own, &around.hostname, &definition.config.domainname)
 }
 
-fn resolv_conf(
+/// The container's `resolv.conf`.
+pub(super) fn resolv_conf(shared: &super::Shared, definition: &Definition, reach: Reach) -> String {
+    let (path, host) = host_resolv_conf();
+    let settings = dns_settings(&definition.host_config, &shared.config().dns);
+    host.for_container(path, &settings, reach)
+}
+
+/// Whom the container's resolver asks for names that it does not know. The host's may change
+/// while the container runs.
+pub(crate) fn external_servers(
     shared: &super::Shared,
     definition: &Definition,
-    around: &Surroundings,
-    host: bool,
-) -> String {
+) -> Vec<ExternalServer> {
+    let settings = dns_settings(&definition.host_config, &shared.config().dns);
+    host_resolv_conf().1.external(&settings)
+}
+
+fn host_resolv_conf() -> (&'static str, ResolvConf) {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let path = network::files::resolv_conf_path(&text);
     let text = std::fs::read_to_string(path).unwrap_or(text);
-    let ipv6 = around.endpoints.iter().any(|endpoint| endpoint.ipv6.is_some());
-    let reach = if host { Reach::Host } else { Reach::Network { ipv6 } };
-    let settings = dns_settings(&definition.host_config, &shared.config().dns);
-    ResolvConf::parse(&text).for_container(path, &settings, reach)
+    (path, ResolvConf::parse(&text))
 }
 
 /// The container's settings, each in place of the daemon's.

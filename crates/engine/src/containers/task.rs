@@ -20,6 +20,7 @@ use super::record::Phase;
 use super::restart::Backoff;
 use super::snapshot::{Container, Notices, Snapshot};
 use crate::errors::{ContainerError, Error, Result};
+use crate::resolver::Resolver;
 use crate::supervisor::SupervisorError;
 use crate::watched::Process;
 
@@ -106,6 +107,8 @@ pub(super) struct Task {
     /// The supervisor does not know this process: its end shows only in `process`.
     pub(super) orphaned: bool,
     pub(super) health: Option<Monitor>,
+    /// While it runs in a user's network.
+    pub(super) resolver: Option<Resolver>,
     pub(super) removed: bool,
     retired: bool,
     notices: watch::Receiver<Notices>,
@@ -139,6 +142,7 @@ impl Task {
             restarting_by_hand: false,
             orphaned: false,
             health: None,
+            resolver: None,
             removed: false,
             retired: false,
             notices,

@@ -141,3 +141,24 @@ fn hosts_are_dockers() {
 fn the_hostname_is_a_line() {
     assert_eq!(hostname("web.example"), "web.example\n");
 }
+
+#[test]
+fn users_networks_ask_our_resolver() {
+    check(
+        HOST,
+        &settings(&[], &[], &[]),
+        Reach::Resolver,
+        "nameserver 127.0.0.11\noptions ndots:0\n\n\
+         # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+         # ExtServers: [host(10.255.255.53)]\n# Overrides: []\n# Option ndots from: internal\n",
+    );
+    check(
+        HOST,
+        &settings(&["1.2.3.4"], &["foo.bar"], &["ndots:2"]),
+        Reach::Resolver,
+        "nameserver 127.0.0.11\nsearch foo.bar\noptions ndots:2\n\n\
+         # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+         # ExtServers: [1.2.3.4]\n# Overrides: [nameservers search options]\n\
+         # Option ndots from: override\n",
+    );
+}

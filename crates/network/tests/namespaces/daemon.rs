@@ -166,6 +166,7 @@ fn refusals_speak_dockers_language() {
         ipv4: None,
         ipv6: None,
         mac: None,
+        names: Vec::new(),
     };
     let error = refused(&networks, "nothere", &plain);
     assert_eq!(
@@ -226,6 +227,7 @@ fn no_bridge_when_told_so() {
         ipv4: None,
         ipv6: None,
         mac: None,
+        names: Vec::new(),
     };
     assert!(matches!(networks.attach("bridge", &request), Err(NetworkError::NoBridge)));
     assert!(networks.attach("host", &request).is_ok());

@@ -200,6 +200,7 @@ fn ports_and_their_elements_never_leak() {
             ipv4: None,
             ipv6: None,
             mac: None,
+            names: Vec::new(),
         };
         let mut endpoint = networks.attach("bridge", &endpoint).unwrap();
         let random = PortRequest { host_ports: None, ..request(None, 0) };

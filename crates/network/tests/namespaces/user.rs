@@ -21,6 +21,7 @@ fn attach(networks: &Networks, network: &str, ipv4: Option<[u8; 4]>) -> Endpoint
         ipv4: ipv4.map(Into::into),
         ipv6: None,
         mac: None,
+        names: Vec::new(),
     };
     networks.attach(network, &request).unwrap()
 }
@@ -91,6 +92,7 @@ fn networks_outlive_the_daemon_and_leave_nothing() {
         ipv4: Some([10, 77, 0, 9].into()),
         ipv6: None,
         mac: None,
+        names: Vec::new(),
     };
     let error = networks.attach("one", &taken).unwrap_err();
     assert!(matches!(error, NetworkError::AddressInUse { .. }), "{error}");

@@ -206,6 +206,7 @@ pub(crate) fn attach(networks: &Networks) -> Endpoint {
         ipv4: None,
         ipv6: None,
         mac: None,
+        names: Vec::new(),
     };
     networks.attach("bridge", &request).unwrap()
 }

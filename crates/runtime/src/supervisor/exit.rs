@@ -123,6 +123,7 @@ impl Supervisor {
         run.phase = Phase::Ended;
         // Before anybody hears of the end: its ports are free again.
         run.kept = None;
+        run.resolver = None;
         self.by_id.remove(&run.saved.id);
         let is_container = run.saved.container.is_none();
         if is_container

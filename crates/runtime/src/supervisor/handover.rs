@@ -22,6 +22,7 @@ use super::state::{Saved, StdinMode};
 use super::streams::{Carry, Ends, Streams};
 use super::{Config, Phase, Run, Supervisor, Timer};
 use crate::protocol::{AttachOptions, Failure, Reply};
+use crate::resolver::Sockets;
 
 const STATE_VARIABLE: &str = "BOXSHIP_SUPERVISOR_STATE";
 
@@ -45,6 +46,8 @@ struct RunImage {
     pidfd: Option<RawFd>,
     #[serde(default)]
     kept: Option<RawFd>,
+    #[serde(default)]
+    resolver: Option<[RawFd; 2]>,
     stdin: Option<RawFd>,
     stdout: Option<RawFd>,
     stderr: Option<RawFd>,
@@ -158,6 +161,10 @@ impl Supervisor {
                 oom_kills_told: run.oom_kills_told,
                 pidfd: run.pidfd.as_ref().map(&mut keep).transpose()?,
                 kept: run.kept.as_ref().map(&mut keep).transpose()?,
+                resolver: match &run.resolver {
+                    Some(Sockets { udp, tcp }) => Some([keep(udp)?, keep(tcp)?]),
+                    None => None,
+                },
                 stdin: stdin.as_ref().map(&mut keep).transpose()?,
                 stdout: stdout.as_ref().map(&mut keep).transpose()?,
                 stderr: stderr.as_ref().map(&mut keep).transpose()?,
@@ -200,6 +207,9 @@ impl Supervisor {
         };
         let pidfd = take(image.pidfd);
         let kept = take(image.kept);
+        let resolver = image
+            .resolver
+            .and_then(|[udp, tcp]| Some(Sockets { udp: take(Some(udp))?, tcp: take(Some(tcp))? }));
         let cgroup = Rc::new(self.hierarchies.adopt(&saved.cgroup)?);
         let directory = saved.directory(&self.config.exec_root);
         let log = Recorder::open(&saved.log, &directory, saved.tty)
@@ -215,7 +225,7 @@ impl Supervisor {
         let ended = pidfd.is_none();
         let phase = if ended { Phase::Ended } else { Phase::Running };
         let run = Run::new(saved, streams, cgroup, phase);
-        let run = Run { pidfd, is_child, oom_kills_told, kept, ..run };
+        let run = Run { pidfd, is_child, oom_kills_told, kept, resolver, ..run };
         let key = self.insert(run);
         self.with_streams(key, |streams, io| streams.open(ends, io));
         if ended {

@@ -48,7 +48,7 @@ use sys::process::{
 
 use super::poll::{Part, Source};
 use super::recorder::Recorder;
-use super::start::{Asked, failed, plug, started};
+use super::start::{Asked, connect, failed, started};
 use super::state::{Saved, StdinMode};
 use super::streams::Streams;
 use super::{Config, Phase, Run, Supervisor};
@@ -236,7 +236,10 @@ impl Supervisor {
                     // Our unreaped child: the number cannot be another's.
                     let netns = File::open(format!("/proc/{pid}/ns/net"))
                         .map_err(failed(|| "open the network namespace".to_owned()))?;
-                    plug(&spec, netns.as_fd())?;
+                    let resolver = connect(&spec, netns.as_fd())?;
+                    if let Some(run) = self.runs.get_mut(&key) {
+                        run.resolver = resolver;
+                    }
                 }
                 let tool = call.run(init::Stdio::Tty, &["start", spec.id.as_str()], || Ok(()))?;
                 if let Some(Run { phase: Phase::Oci(start), .. }) = self.runs.get_mut(&key) {

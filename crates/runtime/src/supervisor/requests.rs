@@ -12,6 +12,7 @@ use super::{Phase, Run, Supervisor};
 use crate::protocol::{
     AttachOptions, Envelope, Event, Failure, Reply, Request, Running, Stats, VERSION,
 };
+use crate::resolver::Sockets;
 
 /// A reply with its descriptors.
 type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
@@ -95,6 +96,14 @@ impl Supervisor {
                 let (key, _) = self.container(&id)?;
                 if let Some(run) = self.runs.get_mut(&key) {
                     run.kept = fds.pop();
+                }
+                DONE
+            }
+            Request::Resolver { id } => self.resolver(&id),
+            Request::KeepResolver { id } => {
+                let (key, _) = self.container(&id)?;
+                if let Some(run) = self.runs.get_mut(&key) {
+                    run.resolver = Sockets::from_descriptors(fds);
                 }
                 DONE
             }
@@ -219,6 +228,13 @@ impl Supervisor {
             run.saved.write(&directory).map_err(failed(|| "write state.json".to_owned()))?;
         }
         DONE
+    }
+
+    fn resolver(&self, id: &Id) -> Answer {
+        let (_, run) = self.container(id)?;
+        let sockets = run.resolver.as_ref().ok_or(Failure::NotFound)?.try_clone();
+        let sockets = sockets.map_err(failed(|| "duplicate the resolver's sockets".to_owned()))?;
+        Ok((Reply::Done, sockets.into_descriptors().into()))
     }
 
     fn close_stdin(&mut self, id: &Id) -> Answer {

@@ -24,6 +24,7 @@ use super::{Phase, Run, Starting, Supervisor, Timer};
 use crate::cgroup::Cgroup;
 use crate::init::{self, JoinNamespaces, Pending, Report, ReportOrEnd};
 use crate::protocol::{AttachOptions, Failure, Reply};
+use crate::resolver::{self, Sockets};
 use crate::spec::{ContainerSpec, ExecSpec, LogSpec, Namespace};
 
 /// A killed process takes some milliseconds to leave its cgroup.
@@ -123,11 +124,12 @@ impl Supervisor {
         let joins = self.joins(spec)?;
         let joins = JoinNamespaces { spare_net: spare.as_ref().map(AsFd::as_fd), ..joins };
         let pending = init::spawn_container(spec, &joins, cgroup, stdio)?;
+        let mut resolver = None;
         if private_net && !spec.network.interfaces.is_empty() {
             // The child mounts meanwhile; if that failed, it may be gone with its namespace.
-            spare
+            resolver = spare
                 .map_or_else(|| pending.network_namespace(), Ok)
-                .and_then(|netns| plug(spec, netns.as_fd()))
+                .and_then(|netns| connect(spec, netns.as_fd()))
                 .map_err(|failure| told(&pending).unwrap_or(failure))?;
         }
         if let Some(pid) = pending.pid {
@@ -139,7 +141,8 @@ impl Supervisor {
         pending.release().map_err(|failure| told(&pending).unwrap_or(failure))?;
         let streams = Streams::new(saved.tty, saved.stdin == StdinMode::Once, log);
         let cgroup = Rc::clone(cgroup);
-        self.begin(starting(saved, streams, cgroup, pending, &asked), ends, asked);
+        let run = starting(saved, streams, cgroup, pending, &asked);
+        self.begin(Run { resolver, ..run }, ends, asked);
         Ok(())
     }
 
@@ -442,10 +445,15 @@ fn told(pending: &init::Pending) -> Option<Failure> {
     None
 }
 
-/// Connects a new network namespace.
-pub(super) fn plug(spec: &ContainerSpec, netns: BorrowedFd<'_>) -> Result<(), Failure> {
-    let interfaces = &spec.network.interfaces;
-    interfaces.iter().try_for_each(|interface| crate::interfaces::plug(interface, netns))
+/// Connects a new network namespace; returns its resolver's sockets if it is to have one.
+pub(super) fn connect(
+    spec: &ContainerSpec,
+    netns: BorrowedFd<'_>,
+) -> Result<Option<Sockets>, Failure> {
+    for interface in &spec.network.interfaces {
+        crate::interfaces::plug(interface, netns)?;
+    }
+    spec.network.resolver.then(|| resolver::open(netns)).transpose()
 }
 
 fn starting(
@@ -463,8 +471,14 @@ fn starting(
 
 pub(super) fn started(run: &Run, pidfd: &OwnedFd) -> Result<(Reply, Vec<OwnedFd>), Failure> {
     let pidfd = pidfd.try_clone().map_err(failed(|| "duplicate a pidfd".to_owned()))?;
+    let mut descriptors = vec![pidfd];
+    if let Some(resolver) = &run.resolver {
+        let copies = resolver.try_clone();
+        let copies = copies.map_err(failed(|| "duplicate the resolver's sockets".to_owned()))?;
+        descriptors.extend(copies.into_descriptors());
+    }
     let Saved { pid, started_at_nanos, .. } = run.saved;
-    Ok((Reply::Started { pid, started_at_nanos }, vec![pidfd]))
+    Ok((Reply::Started { pid, started_at_nanos }, descriptors))
 }
 
 pub(super) fn resize(master: impl AsFd, columns: u16, rows: u16) -> Result<(), Failure> {

@@ -222,8 +222,7 @@ static ROUTES: &[Route] = &[
     // Networks.
     works!("GET", "/networks", networks::list),
     works!("GET", "/networks/", networks::list),
-    works!("POST", "/networks/create", networks::create)
-        .partly("driver bridge, with IPv4; containers do not resolve each other's names yet"),
+    works!("POST", "/networks/create", networks::create).partly("driver bridge, with IPv4"),
     works!("POST", "/networks/prune", networks::prune),
     works!("POST", "/networks/{id}/connect", networks::connect).partly("without links"),
     works!("POST", "/networks/{id}/disconnect", networks::disconnect),

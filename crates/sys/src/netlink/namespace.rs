@@ -2,14 +2,31 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+/// Of `linux/sockios.h`.
+const SIOCGSKNS: libc::Ioctl = 0x894c;
+
 /// Returns the namespace that the calling thread is in.
 pub fn current() -> io::Result<OwnedFd> {
     File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
+}
+
+/// Returns the namespace that a socket was made in, whichever the thread is in.
+pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: this request takes no argument and returns a new descriptor or -1.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us; nobody else knows it.
+    let namespace = unsafe { OwnedFd::from_raw_fd(fd) };
+    // It comes without.
+    rustix::io::fcntl_setfd(&namespace, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(namespace)
 }
 
 /// Makes an empty namespace, by a thread of its own that enters it and ends. It lives as long as
@@ -49,5 +66,9 @@ mod tests {
         let mut socket = visit(namespace.as_fd(), Socket::route).unwrap().unwrap();
         let loopback = route::links(&mut socket).unwrap().into_iter().find(|link| link.index == 1);
         assert!(loopback.is_some_and(|link| !link.up));
+        let inside = visit(namespace.as_fd(), || std::net::UdpSocket::bind("0.0.0.0:0"));
+        let found = of_socket(inside.unwrap().unwrap().as_fd()).unwrap();
+        let stat = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_eq!(stat(&found), stat(&namespace));
     }
 }

@@ -7,6 +7,7 @@
 
 mod archive;
 mod bad_input;
+mod compose;
 mod dns;
 mod docker_cli;
 mod lifecycle;

@@ -15,6 +15,7 @@ use sys::netlink::{Batch, Socket};
 
 use crate::config::{NetworkConfig, default_pools, pick_subnet};
 use crate::error::NetworkError;
+use crate::features::Module;
 use crate::subnet::Subnet;
 
 /// A bridge that is there and up.
@@ -56,6 +57,9 @@ pub fn set_up_default(
     config: &NetworkConfig,
     socket: &mut Socket,
 ) -> Result<Bridge, NetworkError> {
+    if config.do_without.contains(&Module::Bridge) {
+        return Err(NetworkError::no_module(Module::Bridge));
+    }
     let wanted = Wanted { name, alias: alias(name, SELF), mtu: config.mtu };
     let link = ensure(&wanted, socket)?;
     let ipv4 = choose_ipv4(&link, config, socket)?;
@@ -135,6 +139,9 @@ fn make(wanted: &Wanted<'_>, socket: &mut Socket) -> Result<(), NetworkError> {
     });
     match socket.transact(&mut batch) {
         Err(error) if error.errno == Errno::EXIST => Ok(()),
+        Err(error) if error.errno == Errno::OPNOTSUPP => {
+            Err(NetworkError::no_module(Module::Bridge))
+        }
         other => other.map_err(NetworkError::kernel(name)),
     }
 }

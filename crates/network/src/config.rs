@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::features::Module;
 use crate::subnet::Subnet;
 
 #[derive(Debug, Clone)]
@@ -37,6 +38,9 @@ pub struct NetworkConfig {
     pub ip_masq: bool,
     /// The nameservers of the host: a subnet that contains one is not picked.
     pub host_nameservers: Vec<IpAddr>,
+    /// Parts of the kernel that are not used even if they are there: tests see by it what a kernel
+    /// without them gets.
+    pub do_without: Vec<Module>,
 }
 
 impl Default for NetworkConfig {
@@ -58,6 +62,7 @@ impl Default for NetworkConfig {
             ip_forward_no_drop: false,
             ip_masq: true,
             host_nameservers: Vec::new(),
+            do_without: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use spec::{ErrorKind, Id, Kinded};
 use sys::netlink::NetlinkError;
 
+use crate::features::Module;
 use crate::ports::Published;
 use crate::subnet::Subnet;
 
@@ -104,11 +105,18 @@ pub enum NetworkError {
     NoAddressToPublish { host: IpAddr },
     #[error("publishing ports needs the packet filter, which --iptables=false forbids")]
     NoFirewall,
+    #[error("{feature} needs the kernel module {}, which this kernel does not have", module.name())]
+    MissingModule { feature: &'static str, module: Module },
     #[error("keep the ports' sockets")]
     PortSockets(#[source] std::io::Error),
 }
 
 impl NetworkError {
+    /// Bridge networks need it.
+    pub(crate) fn no_module(module: Module) -> Self {
+        Self::MissingModule { feature: "a bridge network", module }
+    }
+
     /// For `map_err`: names what the refused message was about.
     pub(crate) fn kernel(object: &str) -> impl FnOnce(NetlinkError) -> Self {
         move |source| Self::Kernel { object: object.to_owned(), source }
@@ -140,9 +148,10 @@ impl Kinded for NetworkError {
             | Self::AddressInUse { .. }
             | Self::EndpointExists { .. } => ErrorKind::Forbidden,
             Self::Exists { .. } => ErrorKind::Conflict,
-            Self::Unsupported { .. } | Self::NoAddressToPublish { .. } | Self::NoFirewall => {
-                ErrorKind::NotImplemented
-            }
+            Self::Unsupported { .. }
+            | Self::NoAddressToPublish { .. }
+            | Self::NoFirewall
+            | Self::MissingModule { .. } => ErrorKind::NotImplemented,
             Self::NoBridge
             | Self::NoName
             | Self::Invalid { .. }

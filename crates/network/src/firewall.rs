@@ -50,6 +50,9 @@
 //! `FORWARD` policy under dockerd or ufw), an accept here cannot overrule it, and we do not write
 //! into other tools' tables, which would make them unreadable for these tools. [`Firewall::conflicts`]
 //! finds such chains for `info`. Legacy (xtables) rule sets cannot be seen from here.
+//!
+//! What the kernel lacks ([`crate::features`]) is left out. Without `ct` there is no telling what
+//! is an answer: then only TCP's first packets are dropped where the drawing drops the rest.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -60,6 +63,7 @@ use sys::netlink::nft::{
 };
 use sys::netlink::{NetlinkError, Socket};
 
+use crate::features::{self, Missing, Module};
 use crate::ports::Published;
 use crate::subnet::Subnet;
 
@@ -148,6 +152,9 @@ pub struct Firewall {
     bridged: Table,
     /// The kernel's generation after our last change, and its description of our tables.
     seen: Option<(u32, Vec<Vec<u8>>)>,
+    missing: Missing,
+    /// As if it were missing.
+    unwanted: Missing,
 }
 
 impl Firewall {
@@ -159,7 +166,36 @@ impl Firewall {
             routed: Table { family: Family::Inet, name: name.clone() },
             bridged: Table { family: Family::Bridge, name },
             seen: None,
+            missing: Missing::default(),
+            unwanted: Missing::default(),
         })
+    }
+
+    /// Does without these parts of the kernel.
+    #[must_use]
+    pub fn without(mut self, modules: &[Module]) -> Self {
+        self.unwanted = Missing::new(modules);
+        self.missing = self.unwanted.clone();
+        self
+    }
+
+    /// What the kernel was found not to have.
+    pub fn missing(&self) -> &Missing {
+        &self.missing
+    }
+
+    /// Tries again what was missing. True when that changed.
+    pub fn look_again(&mut self) -> Result<bool, NetlinkError> {
+        let name = format!("{}_probe", self.routed.name);
+        let mut found = features::probe(&mut self.socket, &name)?;
+        found.add(&self.unwanted);
+        let changed = found != self.missing;
+        self.missing = found;
+        Ok(changed)
+    }
+
+    fn is_absent(&self) -> bool {
+        self.missing.has(Module::NfTables)
     }
 
     /// Makes the tables say what `plan` says, unless nobody touched them since they last did.
@@ -169,6 +205,9 @@ impl Firewall {
         plan: &Plan,
         members: impl FnOnce() -> Vec<Member>,
     ) -> Result<(), NetlinkError> {
+        if self.is_absent() {
+            return Ok(());
+        }
         let generation = generation(&mut self.socket)?;
         if let Some((seen, expected)) = self.seen.take()
             && (seen == generation || expected == self.describe()?)
@@ -179,19 +218,37 @@ impl Firewall {
         self.replace(plan, &members())
     }
 
-    /// Replaces both tables in one transaction.
+    /// Replaces both tables in one transaction, without what the kernel turns out not to have.
     pub fn replace(&mut self, plan: &Plan, members: &[Member]) -> Result<(), NetlinkError> {
+        match self.write(plan, members) {
+            Err(error) if features::is_unknown(error.errno) => {
+                if !self.look_again()? {
+                    return Err(error);
+                }
+                self.write(plan, members)
+            }
+            written => written,
+        }
+    }
+
+    fn write(&mut self, plan: &Plan, members: &[Member]) -> Result<(), NetlinkError> {
+        if self.is_absent() {
+            return Ok(());
+        }
         let mut transaction = Transaction::new();
         self.delete(&mut transaction);
         if plan.ipv4 || plan.ipv6 {
-            write_routed(&mut transaction, &self.routed, plan);
-            write_bridged(&mut transaction, &self.bridged, plan);
+            write_routed(&mut transaction, &self.routed, plan, &self.missing);
+            if !self.missing.has(Module::NftMetaBridge) {
+                write_bridged(&mut transaction, &self.bridged, plan);
+            }
             for member in members {
                 self.add_elements(&mut transaction, member);
             }
         }
+        let rules = transaction.rule_count();
         transaction.commit(&mut self.socket)?;
-        self.remember()
+        self.remember(rules)
     }
 
     /// Removes both tables; no error when there are none.
@@ -199,31 +256,34 @@ impl Firewall {
         let mut transaction = Transaction::new();
         self.delete(&mut transaction);
         self.seen = None;
-        transaction.commit(&mut self.socket)
+        if self.is_absent() { Ok(()) } else { transaction.commit(&mut self.socket) }
     }
 
     /// Whether the tables of an earlier run forbid routing between uplinks.
     pub fn guards_uplinks(&mut self) -> Result<bool, NetlinkError> {
         let uplinks = b"uplinks\0";
-        let rules = contents(&mut self.socket, &self.routed)?;
+        let rules = match contents(&mut self.socket, &self.routed) {
+            Err(error) if features::is_unknown(error.errno) => return Ok(false),
+            rules => rules?,
+        };
         Ok(rules.iter().any(|rule| rule.windows(uplinks.len()).any(|part| part == uplinks)))
     }
 
     pub fn add_member(&mut self, member: &Member) -> Result<(), NetlinkError> {
         let mut transaction = Transaction::new();
         self.add_elements(&mut transaction, member);
-        transaction.commit(&mut self.socket)
+        transaction.commit_any(&mut self.socket)
     }
 
     pub fn remove_member(&mut self, member: &Member) -> Result<(), NetlinkError> {
         let mut transaction = Transaction::new();
-        for element in elements(member) {
+        for element in self.elements(member) {
             transaction.delete_element(&self.bridged, &element);
         }
         for published in &member.published {
             transaction.delete_element(&self.routed, &translation(published));
         }
-        transaction.commit(&mut self.socket)
+        transaction.commit_any(&mut self.socket)
     }
 
     /// Opens ports; one element each (10 us).
@@ -236,12 +296,18 @@ impl Firewall {
     }
 
     fn add_elements(&self, transaction: &mut Transaction, member: &Member) {
-        for element in elements(member) {
+        for element in self.elements(member) {
             transaction.add_element(&self.bridged, &element);
         }
         for published in &member.published {
             transaction.add_element(&self.routed, &translation(published));
         }
+    }
+
+    /// What a member adds between ports: nothing where there are no rules.
+    fn elements(&self, member: &Member) -> Vec<Element> {
+        let ruled = !self.is_absent() && !self.missing.has(Module::NftMetaBridge);
+        if ruled { elements(member) } else { Vec::new() }
     }
 
     /// How many ports are published by the tables.
@@ -265,15 +331,19 @@ impl Firewall {
     }
 
     fn delete(&self, transaction: &mut Transaction) {
-        for table in [&self.routed, &self.bridged] {
+        let bridged = (!self.missing.has(Module::NftMetaBridge)).then_some(&self.bridged);
+        for table in [&self.routed].into_iter().chain(bridged) {
             // Deleting a table that is not there would undo the whole transaction.
             transaction.table(table);
             transaction.delete_table(table);
         }
     }
 
-    fn remember(&mut self) -> Result<(), NetlinkError> {
-        self.seen = Some((generation(&mut self.socket)?, self.describe()?));
+    /// Keeps what the tables look like, if they are whole: somebody may have flushed them since.
+    fn remember(&mut self, rules: usize) -> Result<(), NetlinkError> {
+        let generation = generation(&mut self.socket)?;
+        let described = self.describe()?;
+        self.seen = (described.len() == rules).then_some((generation, described));
         Ok(())
     }
 
@@ -284,7 +354,7 @@ impl Firewall {
     }
 }
 
-fn write_routed(transaction: &mut Transaction, table: &Table, plan: &Plan) {
+fn write_routed(transaction: &mut Transaction, table: &Table, plan: &Plan, missing: &Missing) {
     transaction.table(table);
     for set in &ROUTED_SETS {
         transaction.set(table, set);
@@ -296,15 +366,20 @@ fn write_routed(transaction: &mut Transaction, table: &Table, plan: &Plan) {
         transaction.add_element(table, &Element::key("uplinks", interface_name(uplink)));
     }
     transaction.chain(table, &FORWARD);
-    for rule in forward_rules(plan) {
+    for rule in forward_rules(plan, missing) {
         transaction.rule(table, FORWARD.name, &rule);
     }
-    transaction.chain(table, &POSTROUTING);
-    for rule in masquerade_rules(plan) {
-        transaction.rule(table, POSTROUTING.name, &rule);
+    if !missing.for_masquerade() {
+        transaction.chain(table, &POSTROUTING);
+        for rule in masquerade_rules(plan, missing) {
+            transaction.rule(table, POSTROUTING.name, &rule);
+        }
     }
     transaction.chain(table, &RAW);
     transaction.rule(table, RAW.name, &loopback_guard());
+    if missing.for_ports().is_some() {
+        return;
+    }
     for chain in [&DNAT, &DNAT_OWN] {
         transaction.chain(table, chain);
         for rule in translation_rules(plan, chain.hook) {
@@ -333,7 +408,7 @@ fn write_bridged(transaction: &mut Transaction, table: &Table, plan: &Plan) {
 
 type Rule = Vec<Expression>;
 
-fn forward_rules(plan: &Plan) -> Vec<Rule> {
+fn forward_rules(plan: &Plan, missing: &Missing) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !plan.uplinks.is_empty() {
         rules.push(vec![
@@ -366,18 +441,44 @@ fn forward_rules(plan: &Plan) -> Vec<Rule> {
         Expression::NotInSet { set: "bridges", register: 1 },
         Expression::Verdict(Verdict::Accept),
     ]);
-    let state = conntrack_any(Conntrack::State, ESTABLISHED_OR_RELATED);
-    rules.push([state, accept()].concat());
-    rules.push([conntrack_any(Conntrack::Status, STATUS_DNAT), accept()].concat());
+    let knows_answers = !missing.has(Module::NftCt);
+    if knows_answers {
+        let state = conntrack_any(Conntrack::State, ESTABLISHED_OR_RELATED);
+        rules.push([state, accept()].concat());
+        rules.push([conntrack_any(Conntrack::Status, STATUS_DNAT), accept()].concat());
+    }
     for bridge in &plan.bridges {
         let within = [name_is(Meta::InputName, bridge), name_is(Meta::OutputName, bridge)].concat();
         rules.push([within, if bridge.icc { accept() } else { drop_it() }].concat());
     }
-    rules.push(drop_it());
+    if knows_answers {
+        rules.push(drop_it());
+        return rules;
+    }
+    let from_another = vec![
+        Expression::LoadMeta { key: Meta::InputName, register: 1 },
+        Expression::InSet { set: "bridges", register: 1 },
+    ];
+    rules.push([from_another, drop_it()].concat());
+    rules.push([begins_tcp(), drop_it()].concat());
     rules
 }
 
-fn masquerade_rules(plan: &Plan) -> Vec<Rule> {
+/// SYN without ACK.
+fn begins_tcp() -> Rule {
+    const TCP: u8 = 6;
+    const FLAGS: u8 = 0x17;
+    const SYN: u8 = 0x02;
+    vec![
+        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
+        Expression::Equal { register: 1, value: vec![TCP] },
+        Expression::LoadPacket { layer: Layer::Transport, offset: 13, length: 1, register: 1 },
+        Expression::And { register: 1, mask: vec![FLAGS] },
+        Expression::Equal { register: 1, value: vec![SYN] },
+    ]
+}
+
+fn masquerade_rules(plan: &Plan, missing: &Missing) -> Vec<Rule> {
     let mut rules = Vec::new();
     for bridge in &plan.bridges {
         let managed = |subnet: &&Subnet| if subnet.is_ipv4() { plan.ipv4 } else { plan.ipv6 };
@@ -389,6 +490,9 @@ fn masquerade_rules(plan: &Plan) -> Vec<Rule> {
                     Expression::Masquerade,
                 ];
                 rules.push([source_in(subnet), leaves].concat());
+            }
+            if missing.for_ports().is_some() {
+                continue;
             }
             // Whoever is on the bridge himself would answer the neighbour directly, from an
             // address that this one never spoke to.

@@ -28,6 +28,7 @@ pub mod config;
 mod conntrack;
 pub mod dns;
 mod error;
+pub mod features;
 pub mod files;
 pub mod firewall;
 pub mod ipam;

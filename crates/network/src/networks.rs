@@ -24,6 +24,7 @@ use crate::bridge_network::{self, BridgeNetwork};
 use crate::config::NetworkConfig;
 use crate::conntrack;
 use crate::error::NetworkError;
+use crate::features::{Missing, Module};
 use crate::firewall::Member;
 use crate::names::NameTable;
 use crate::ports::{self, Place, PortRequest, Published};
@@ -152,6 +153,8 @@ struct State {
     endpoints: HashMap<(Id, Id), Endpoint>,
     /// Where the next search in the ephemeral range begins.
     next_port: u16,
+    /// What bridges need and the kernel does not have.
+    missing: Missing,
 }
 
 impl Networks {
@@ -167,10 +170,20 @@ impl Networks {
         let instance = instance.unwrap_or_else(|| format!("-{}", default.short()));
         let mut wall = Wall::open(&instance, &config)?;
         let mut bridges = HashMap::new();
+        let mut missing = Missing::default();
         if let Some(name) = &config.bridge {
-            let network = BridgeNetwork::open_default(name, &config, &mut route)?;
-            wall.set(network.rules());
-            bridges.insert(default, network);
+            match BridgeNetwork::open_default(name, &config, &mut route) {
+                Ok(network) => {
+                    wall.set(network.rules());
+                    bridges.insert(default, network);
+                }
+                // Containers without a network, or with the host's, need no bridge.
+                Err(error @ NetworkError::MissingModule { module, .. }) => {
+                    tracing::warn!(%error, "set up the default bridge");
+                    missing = Missing::new(&[module]);
+                }
+                Err(error) => return Err(error),
+            }
         }
         for record in records.iter().filter(|record| record.user.is_some()) {
             // One network that cannot be made is no reason to have none.
@@ -185,13 +198,16 @@ impl Networks {
             }
         }
         let (endpoints, next_port) = (HashMap::new(), 0);
-        let mut state = State { route, wall, records, bridges, endpoints, next_port };
+        let mut state = State { route, wall, records, bridges, endpoints, next_port, missing };
         // Rules first: at no moment does the host route what it should not. The elements of
         // containers that still run come back with `reconcile`.
         if state.bridges.is_empty() {
             state.wall.replace(&[])?;
         } else {
             state.let_route(&config)?;
+        }
+        for module in state.wall.missing().iter() {
+            tracing::warn!("{}", module.warning());
         }
         let (store, state, names) = (store.clone(), Mutex::new(state), RwLock::default());
         Ok(Self { config, store, instance, state, names })
@@ -251,6 +267,7 @@ impl Networks {
         // Nothing gets into an internal network; Docker is silent about it too.
         let network = state.bridges.get(&endpoint.network_id).filter(|network| !network.internal);
         let Some(network) = network.filter(|_| !wanted.is_empty()) else { return Ok(None) };
+        state.wall.check_ports()?;
         let plan = &state.wall.plan;
         let managed = |ip: &IpAddr| if ip.is_ipv4() { plan.ipv4 } else { plan.ipv6 };
         let ips: Vec<_> = endpoint.ips().into_iter().filter(managed).collect();
@@ -501,6 +518,9 @@ impl Networks {
             warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
         }
         let state = &mut *self.lock();
+        let mut missing = state.wall.missing();
+        missing.add(&state.missing);
+        warnings.extend(missing.iter().map(Module::warning));
         let Some(firewall) = &mut state.wall.firewall else { return warnings };
         match firewall.conflicts() {
             Ok(chains) => warnings.extend(chains.iter().map(|chain| {
@@ -521,7 +541,11 @@ impl Networks {
         record: &NetworkRecord,
         request: &EndpointRequest<'_>,
     ) -> Result<Endpoint, NetworkError> {
-        let network = state.bridges.get_mut(&record.id).ok_or(NetworkError::NoBridge)?;
+        let no_bridge = match state.missing.has(Module::Bridge) {
+            true => NetworkError::no_module(Module::Bridge),
+            false => NetworkError::NoBridge,
+        };
+        let network = state.bridges.get_mut(&record.id).ok_or(no_bridge)?;
         let asked = request.ipv4.is_some() || request.ipv6.is_some();
         if asked && record.user.is_none() {
             return Err(NetworkError::AddressOnDefault);
@@ -673,7 +697,7 @@ impl State {
         let ipv6 = self.bridges.values().any(|network| network.gateway_v6.is_some());
         let (route, endpoints) = (&mut self.route, &self.endpoints);
         self.wall.let_route(config, ipv6, || bridge::uplinks(route), || members(endpoints))?;
-        if self.wall.plan.ipv4 {
+        if self.wall.plan.ipv4 && self.wall.check_ports().is_ok() {
             self.bridges.values().try_for_each(BridgeNetwork::open_loopback)?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use crate::bridge;
 use crate::config::NetworkConfig;
 use crate::error::NetworkError;
+use crate::features::{self, Missing, Module};
 use crate::firewall::{BridgeRules, Firewall, Member, Plan};
 use crate::ports::Published;
 
@@ -15,9 +16,10 @@ use crate::ports::Published;
 pub(crate) struct Wall {
     /// The tables' and the aliases' name.
     instance: String,
-    /// None with `--iptables=false --ip6tables=false`.
+    /// None with `--iptables=false --ip6tables=false`, and where the kernel has no such thing.
     pub firewall: Option<Firewall>,
     pub plan: Plan,
+    wanted: bool,
 }
 
 impl Wall {
@@ -25,8 +27,15 @@ impl Wall {
     /// the kernel has such a thing.
     pub(crate) fn open(instance: &str, config: &NetworkConfig) -> Result<Self, NetworkError> {
         let opened = Firewall::open(instance);
-        let firewall = if config.iptables || config.ip6tables {
-            Some(opened.map_err(NetworkError::kernel(instance))?)
+        let wanted = config.iptables || config.ip6tables;
+        let firewall = if wanted {
+            match opened {
+                Err(error) if features::is_unknown(error.errno) => None,
+                other => {
+                    let firewall = other.map_err(NetworkError::kernel(instance))?;
+                    Some(firewall.without(&config.do_without))
+                }
+            }
         } else {
             if let Err(error) = opened.and_then(|mut firewall| firewall.remove()) {
                 tracing::debug!(%error, instance, "remove the rules of an earlier run");
@@ -39,7 +48,29 @@ impl Wall {
             ipv4: config.iptables,
             ipv6: config.ip6tables,
         };
-        Ok(Self { instance: instance.to_owned(), firewall, plan })
+        Ok(Self { instance: instance.to_owned(), firewall, plan, wanted })
+    }
+
+    /// What rules would be made of and the kernel does not have.
+    pub(crate) fn missing(&self) -> Missing {
+        match &self.firewall {
+            Some(firewall) => firewall.missing().clone(),
+            None if self.wanted => Missing::new(&[Module::NfTables]),
+            None => Missing::default(),
+        }
+    }
+
+    /// Whether ports can be published.
+    pub(crate) fn check_ports(&self) -> Result<(), NetworkError> {
+        if !self.wanted {
+            return Err(NetworkError::NoFirewall);
+        }
+        match self.missing().for_ports() {
+            Some(module) => {
+                Err(NetworkError::MissingModule { feature: "publishing ports", module })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Adds or replaces what is said of a bridge.
@@ -97,6 +128,7 @@ impl Wall {
         ports: &[Published],
         members: impl FnOnce() -> Vec<Member>,
     ) -> Result<(), NetworkError> {
+        self.check_ports()?;
         let firewall = self.firewall.as_mut().ok_or(NetworkError::NoFirewall)?;
         match firewall.publish(ports) {
             Err(error) if error.errno == Errno::NOENT => self.replace(&members()),
@@ -116,6 +148,10 @@ impl Wall {
         if !config.ip_forward {
             return self.replace(&members());
         }
+        if self.missing().has(Module::NfTables) {
+            // Nothing would keep the host from routing between others.
+            return Ok(());
+        }
         let mut keys = vec!["ipv4/ip_forward"];
         if ipv6 {
             keys.push("ipv6/conf/all/forwarding");
@@ -127,6 +163,9 @@ impl Wall {
             self.plan.uplinks = uplinks()?;
         }
         self.replace(&members())?;
+        if self.missing().has(Module::NfTables) {
+            return Ok(());
+        }
         keys.iter().try_for_each(|key| bridge::write_setting(key, "1"))
     }
 }

@@ -31,6 +31,10 @@ pub fn plug(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<()
     let mut messages = pair(interface, bridge, container_netns);
     let plugged = match host.transact(&mut messages) {
         // A link of that name is somebody else's: not ours to remove.
+        Err(error) if error.step == MAKE_PAIR && error.errno == Errno::OPNOTSUPP => {
+            let step = format!("{MAKE_PAIR} {name} (the kernel has no module veth)");
+            return Err(Failure::System { step, errno: error.errno.raw_os_error() });
+        }
         Err(error) if error.step == MAKE_PAIR => return Err(failure(name, &error)),
         Err(error) => Err(failure(name, &error)),
         Ok(()) => configure_both(interface, &mut host, container_netns),

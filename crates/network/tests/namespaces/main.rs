@@ -5,6 +5,7 @@
 
 mod containers;
 mod daemon;
+mod degraded;
 mod ports;
 mod spoofing;
 mod user;

@@ -275,6 +275,8 @@ fn concatenated(fields: &[Field]) -> (u32, u32) {
 pub struct Transaction {
     batch: Batch,
     sets: u32,
+    rules: usize,
+    changes: usize,
 }
 
 impl Default for Transaction {
@@ -288,7 +290,7 @@ impl Transaction {
         let mut batch = Batch::new();
         let header = header(0, SUBSYSTEM);
         batch.message("begin a firewall transaction", BATCH_BEGIN, 0, &header, |_| {});
-        Self { batch, sets: 0 }
+        Self { batch, sets: 0, rules: 0, changes: 0 }
     }
 
     /// Makes the table unless it is there.
@@ -306,6 +308,7 @@ impl Transaction {
     }
 
     pub fn chain(&mut self, table: &Table, chain: &BaseChain) {
+        self.rules += 1;
         self.add("add chain", NEW_CHAIN, CREATE, table, |message| {
             message.text(CHAIN_TABLE, &table.name);
             message.text(CHAIN_NAME, chain.name);
@@ -319,6 +322,7 @@ impl Transaction {
     }
 
     pub fn rule(&mut self, table: &Table, chain: &str, rule: &[Expression]) {
+        self.rules += 1;
         self.add("add rule", NEW_RULE, CREATE | APPEND, table, |message| {
             message.text(RULE_TABLE, &table.name);
             message.text(RULE_CHAIN, chain);
@@ -371,8 +375,19 @@ impl Transaction {
         table: &Table,
         fill: impl FnOnce(&mut Attributes<'_>),
     ) {
+        self.changes += 1;
         let header = header(table.family as u8, 0);
         self.batch.message(step, SUBSYSTEM << 8 | kind, flags, &header, fill);
+    }
+
+    /// How many chains and rules it makes: as many as [`contents`] then finds.
+    pub fn rule_count(&self) -> usize {
+        self.rules
+    }
+
+    /// Nothing to do is no error, and costs nothing.
+    pub fn commit_any(self, socket: &mut Socket) -> Result<(), NetlinkError> {
+        if self.changes == 0 { Ok(()) } else { self.commit(socket) }
     }
 
     pub fn commit(mut self, socket: &mut Socket) -> Result<(), NetlinkError> {

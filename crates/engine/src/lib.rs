@@ -23,6 +23,7 @@ pub mod containers;
 pub mod errors;
 mod events;
 pub mod images;
+mod keeper;
 mod names;
 mod networks;
 mod reaper;
@@ -126,7 +127,7 @@ impl Engine {
         let system = Arc::new(System::new(parts));
         let booting = Arc::clone(&containers);
         tokio::spawn(async move { booting.start_at_boot().await });
-        tokio::spawn(keep_firewall(Arc::clone(&networks)));
+        tokio::spawn(keeper::keep(Arc::clone(&networks), Arc::clone(&registry)));
         let networks = Arc::new(Networks::new(networks, registry, Arc::clone(&events)));
         Ok(Self { containers, images, networks, volumes, events, system, config })
     }
@@ -222,17 +223,4 @@ fn engine_id(data_root: &Path) -> Result<String> {
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     std::fs::write(&path, &id).map_err(Error::io(format!("write {}", path.display())))?;
     Ok(id)
-}
-
-/// Somebody else may flush the packet filter; what is ours comes back within a second.
-async fn keep_firewall(networks: Arc<network::Networks>) {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        // One netlink question; it answers from memory when nothing was touched.
-        if let Err(error) = networks.ensure_firewall() {
-            tracing::warn!(%error, "restore the firewall");
-        }
-    }
 }

@@ -13,6 +13,7 @@ use crate::containers::registry::Registry;
 use crate::containers::{run_blocking, time_text};
 use crate::errors::{ConnectError, Error, Result, ValidationError};
 use crate::events::Events;
+use crate::keeper::release_dead;
 
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
@@ -71,11 +72,8 @@ impl Networks {
         if let Some((_, feature)) = unsupported.into_iter().find(|(asked, _)| *asked) {
             return Err(Error::unsupported(feature));
         }
-        if request.enable_ipv4 == Some(false) {
-            return Err(match request.enable_ipv6 {
-                Some(true) => Error::unsupported("a network without IPv4 (EnableIPv4)"),
-                _ => ValidationError::NoFamily.into(),
-            });
+        if request.enable_ipv4 == Some(false) && request.enable_ipv6 != Some(true) {
+            return Err(ValidationError::NoFamily.into());
         }
         let name = request.name.clone();
         let networks = Arc::clone(&self.networks);
@@ -86,9 +84,16 @@ impl Networks {
 
     pub async fn remove(&self, reference: &str) -> Result<()> {
         let info = self.networks.inspect(reference)?;
-        let networks = Arc::clone(&self.networks);
+        let (networks, registry) = (Arc::clone(&self.networks), Arc::clone(&self.registry));
         let id = info.id.clone();
-        let removed = run_blocking(move || Ok(networks.remove(id.as_str())?)).await;
+        let removed = run_blocking(move || match networks.remove(id.as_str()) {
+            // Containers that are gone, however they went, are no reason to keep it.
+            Err(NetworkError::ActiveEndpoints { .. }) if release_dead(&networks, &registry) => {
+                Ok(networks.remove(id.as_str())?)
+            }
+            removed => Ok(removed?),
+        });
+        let removed = removed.await;
         removed.map_err(|error| match error {
             Error::Network(NetworkError::ActiveEndpoints { name, endpoints }) => {
                 let name_of = |(container, id): (Id, Id)| (self.container_name(&container), id);
@@ -199,6 +204,7 @@ fn to_request(request: CreateRequest) -> NetworkRequest {
     NetworkRequest {
         name: request.name,
         driver: request.driver,
+        enable_ipv4: request.enable_ipv4.unwrap_or(true),
         enable_ipv6: request.enable_ipv6.unwrap_or_default(),
         internal: request.internal,
         attachable: request.attachable,

@@ -24,9 +24,15 @@ pub struct Bridge {
     pub name: String,
     pub index: u32,
     pub mac: [u8; 6],
-    /// The bridge's address and its subnet's length.
-    pub ipv4: Subnet,
+    /// The bridge's addresses, with their subnets' lengths.
+    pub ipv4: Option<Subnet>,
     pub ipv6: Option<Subnet>,
+}
+
+impl Bridge {
+    pub fn addresses(&self) -> impl Iterator<Item = Subnet> {
+        self.ipv4.into_iter().chain(self.ipv6)
+    }
 }
 
 /// The alias of links that belong to the daemon with this bridge.
@@ -64,18 +70,40 @@ pub fn set_up_default(
     let link = ensure(&wanted, socket)?;
     let ipv4 = choose_ipv4(&link, config, socket)?;
     let ipv6 = config.fixed_cidr_v6.map(gateway_of);
-    address(&wanted, &link, ipv4, ipv6, socket)
+    address(&wanted, &link, Some(ipv4), ipv6, socket)
+}
+
+/// The default bridge's alias.
+pub(crate) fn default_alias(name: &str) -> String {
+    alias(name, SELF)
 }
 
 /// Makes or completes a bridge with these addresses of its own.
 pub fn set_up(
     wanted: &Wanted<'_>,
-    ipv4: Subnet,
+    ipv4: Option<Subnet>,
     ipv6: Option<Subnet>,
     socket: &mut Socket,
 ) -> Result<Bridge, NetworkError> {
     let link = ensure(wanted, socket)?;
     address(wanted, &link, ipv4, ipv6, socket)
+}
+
+/// Makes `bridge` what it was, with the same MAC: neighbours and rules know it by that.
+pub(crate) fn restore(
+    wanted: &Wanted<'_>,
+    bridge: &Bridge,
+    socket: &mut Socket,
+) -> Result<Bridge, NetworkError> {
+    if find(wanted.name, socket)?.is_none() {
+        make(wanted, bridge.mac, socket)?;
+    }
+    let mut batch = Batch::new();
+    route::change_link(&mut batch, "give the bridge its address", wanted.name, |link| {
+        link.bytes(route::IFLA_ADDRESS, &bridge.mac);
+    });
+    socket.transact(&mut batch).map_err(NetworkError::kernel(wanted.name))?;
+    set_up(wanted, bridge.ipv4, bridge.ipv6, socket)
 }
 
 /// Removes a bridge if it has this alias: one that was there before stays.
@@ -93,14 +121,14 @@ fn ensure(wanted: &Wanted<'_>, socket: &mut Socket) -> Result<Link, NetworkError
     if let Some(link) = find(wanted.name, socket)? {
         return Ok(link);
     }
-    make(wanted, socket)?;
+    make(wanted, random_mac(), socket)?;
     find(wanted.name, socket)?.ok_or(NetworkError::NoBridge)
 }
 
 fn address(
     wanted: &Wanted<'_>,
     link: &Link,
-    ipv4: Subnet,
+    ipv4: Option<Subnet>,
     ipv6: Option<Subnet>,
     socket: &mut Socket,
 ) -> Result<Bridge, NetworkError> {
@@ -111,7 +139,7 @@ fn address(
         let (ip, prefix) = (stale.ip(), stale.prefix());
         route::delete_address(&mut batch, "remove address", link.index, ip, prefix);
     }
-    for address in std::iter::once(ipv4).chain(ipv6) {
+    for address in ipv4.into_iter().chain(ipv6) {
         let (ip, prefix) = (address.ip(), address.prefix());
         route::add_address(&mut batch, "add address", link.index, ip, prefix);
     }
@@ -126,9 +154,9 @@ fn find(name: &str, socket: &mut Socket) -> Result<Option<Link>, NetworkError> {
     Ok(links.into_iter().find(|link| link.name == name))
 }
 
-fn make(wanted: &Wanted<'_>, socket: &mut Socket) -> Result<(), NetworkError> {
+fn make(wanted: &Wanted<'_>, mac: [u8; 6], socket: &mut Socket) -> Result<(), NetworkError> {
     let mut batch = Batch::new();
-    let (name, mac) = (wanted.name, random_mac());
+    let name = wanted.name;
     route::create_link_down(&mut batch, "make bridge", name, |link| {
         link.bytes(route::IFLA_ADDRESS, &mac);
         link.u32(route::IFLA_MTU, wanted.mtu);
@@ -207,7 +235,7 @@ fn gateway_of(subnet: Subnet) -> Subnet {
 fn stale_addresses(
     wanted: &Wanted<'_>,
     link: &Link,
-    keep: Subnet,
+    keep: Option<Subnet>,
     socket: &mut Socket,
 ) -> Result<Vec<Subnet>, NetworkError> {
     let name = wanted.name;
@@ -219,12 +247,12 @@ fn stale_addresses(
         .into_iter()
         .filter(|address| address.index == link.index && address.ip.is_ipv4())
         .filter_map(|address| Subnet::new(address.ip, address.prefix))
-        .filter(|address| *address != keep)
+        .filter(|address| Some(*address) != keep)
         .collect())
 }
 
 /// The bridge takes no address from routers it hears; without IPv6 it has no link-local one either.
-fn restrain(name: &str, ipv6: bool) -> Result<(), NetworkError> {
+pub(crate) fn restrain(name: &str, ipv6: bool) -> Result<(), NetworkError> {
     if !Path::new("/proc/sys/net/ipv6").exists() {
         return Ok(());
     }
@@ -233,9 +261,12 @@ fn restrain(name: &str, ipv6: bool) -> Result<(), NetworkError> {
     } else {
         &[("disable_ipv6", "1"), ("accept_ra", "0")]
     };
+    // Writing `disable_ipv6` again does not do nothing: it walks over all routes.
     settings
         .iter()
-        .try_for_each(|(key, value)| write_setting(&format!("ipv6/conf/{name}/{key}"), value))
+        .map(|(key, value)| (format!("ipv6/conf/{name}/{key}"), value))
+        .filter(|(key, value)| read_setting(key) != value.parse().ok())
+        .try_for_each(|(key, value)| write_setting(&key, value))
 }
 
 /// Writes `/proc/sys/net/<key>`, which is that of the calling thread's namespace.
@@ -263,9 +294,9 @@ pub fn uplinks(socket: &mut Socket) -> Result<Vec<String>, NetworkError> {
         .collect())
 }
 
-/// The gateway that containers are told: the configured one, else the bridge.
-pub fn gateways(bridge: &Bridge, config: &NetworkConfig) -> (IpAddr, Option<IpAddr>) {
-    let ipv4 = config.default_gateway.map_or_else(|| bridge.ipv4.ip(), IpAddr::V4);
+/// The gateways that containers are told: the configured ones, else the bridge.
+pub fn gateways(bridge: &Bridge, config: &NetworkConfig) -> (Option<IpAddr>, Option<IpAddr>) {
+    let ipv4 = bridge.ipv4.map(|own| config.default_gateway.map_or_else(|| own.ip(), IpAddr::V4));
     let ipv6 =
         bridge.ipv6.map(|own| config.default_gateway_v6.map_or_else(|| own.ip(), IpAddr::V6));
     (ipv4, ipv6)

@@ -17,9 +17,9 @@ use crate::user::BridgeOptions;
 #[derive(Debug)]
 pub(crate) struct BridgeNetwork {
     pub bridge: Bridge,
-    ipv4: Pool,
+    ipv4: Option<Pool>,
     ipv6: Option<Pool>,
-    pub gateway_v4: IpAddr,
+    pub gateway_v4: Option<IpAddr>,
     pub gateway_v6: Option<IpAddr>,
     pub mtu: u32,
     pub icc: bool,
@@ -36,7 +36,7 @@ impl BridgeNetwork {
         route: &mut Socket,
     ) -> Result<Self, NetworkError> {
         let bridge = bridge::set_up_default(name, config, route)?;
-        let ipv4 = make_pool(bridge.ipv4, config.fixed_cidr)?;
+        let ipv4 = bridge.ipv4.map(|own| make_pool(own, config.fixed_cidr)).transpose()?;
         let ipv6 = bridge.ipv6.map(|own| make_pool(own, None)).transpose()?;
         let (gateway_v4, gateway_v6) = bridge::gateways(&bridge, config);
         let mut network = Self {
@@ -52,7 +52,7 @@ impl BridgeNetwork {
             bind_ip: config.default_bind_ip,
         };
         // A gateway that is not the bridge may lie in the pools as well.
-        for ip in [Some(gateway_v4), gateway_v6].into_iter().flatten() {
+        for ip in gateway_v4.into_iter().chain(gateway_v6) {
             network.reserve(ip);
         }
         Ok(network)
@@ -68,17 +68,18 @@ impl BridgeNetwork {
         let (Some(user), Some(options)) = (&record.user, options(record, config)?) else {
             return Err(NetworkError::NoBridge);
         };
-        let (pool_v4, pool_v6) = (pool_of(user, true), pool_of(user, false));
-        let pool_v4 = pool_v4.ok_or(NetworkError::PoolsExhausted)?;
+        // Docker keeps, and shows, the subnet of a family that is not enabled.
+        let pool_v4 = pool_of(user, true).filter(|_| user.enable_ipv4);
+        let pool_v6 = pool_of(user, false).filter(|_| user.enable_ipv6);
         let name = bridge_name(record, &options);
         let alias = alias(instance, record);
         let wanted = Wanted { name: &name, alias, mtu: options.mtu };
-        let ipv6 = pool_v6.map(own_address);
-        let bridge = bridge::set_up(&wanted, own_address(pool_v4), ipv6, route)?;
+        let (ipv4, ipv6) = (pool_v4.map(own_address), pool_v6.map(own_address));
+        let bridge = bridge::set_up(&wanted, ipv4, ipv6, route)?;
         Ok(Self {
-            gateway_v4: pool_v4.gateway,
+            gateway_v4: pool_v4.map(|pool| pool.gateway),
             gateway_v6: pool_v6.map(|pool| pool.gateway),
-            ipv4: pool_from(pool_v4)?,
+            ipv4: pool_v4.map(pool_from).transpose()?,
             ipv6: pool_v6.map(pool_from).transpose()?,
             bridge,
             mtu: options.mtu,
@@ -87,6 +88,22 @@ impl BridgeNetwork {
             internal: user.internal,
             bind_ip: options.bind_ip.or(config.default_bind_ip),
         })
+    }
+
+    /// Makes the bridge what it was, after somebody changed or removed it.
+    pub(crate) fn restore(
+        &mut self,
+        record: &NetworkRecord,
+        instance: &str,
+        route: &mut Socket,
+    ) -> Result<(), NetworkError> {
+        let alias = match record.user {
+            Some(_) => alias(instance, record),
+            None => bridge::default_alias(&self.bridge.name),
+        };
+        let wanted = Wanted { name: &self.bridge.name, alias, mtu: self.mtu };
+        self.bridge = bridge::restore(&wanted, &self.bridge, route)?;
+        Ok(())
     }
 
     /// Takes an address; false when it is taken or outside.
@@ -105,7 +122,7 @@ impl BridgeNetwork {
     }
 
     fn pool(&mut self, ip: IpAddr) -> Option<&mut Pool> {
-        let pool = if ip.is_ipv4() { Some(&mut self.ipv4) } else { self.ipv6.as_mut() };
+        let pool = if ip.is_ipv4() { self.ipv4.as_mut() } else { self.ipv6.as_mut() };
         pool.filter(|pool| pool.subnet().contains(ip))
     }
 
@@ -115,20 +132,22 @@ impl BridgeNetwork {
         network: &str,
         ipv4: Option<IpAddr>,
         ipv6: Option<IpAddr>,
-    ) -> Result<(Subnet, Option<Subnet>), NetworkError> {
-        let first = take(&mut self.ipv4, ipv4, network, 4)?;
-        let Some(pool) = &mut self.ipv6 else { return Ok((first, None)) };
-        match take(pool, ipv6, network, 6) {
-            Ok(second) => Ok((first, Some(second))),
+    ) -> Result<(Option<Subnet>, Option<Subnet>), NetworkError> {
+        let first = self.ipv4.as_mut().map(|pool| take(pool, ipv4, network, 4)).transpose()?;
+        let second = self.ipv6.as_mut().map(|pool| take(pool, ipv6, network, 6)).transpose();
+        match second {
+            Ok(second) => Ok((first, second)),
             Err(error) => {
-                self.ipv4.release(first.ip());
+                if let Some(first) = first {
+                    self.release(first.ip());
+                }
                 Err(error)
             }
         }
     }
 
     pub(crate) fn rules(&self) -> BridgeRules {
-        let addresses = || std::iter::once(self.bridge.ipv4).chain(self.bridge.ipv6);
+        let addresses = || self.bridge.addresses();
         BridgeRules {
             name: self.bridge.name.clone(),
             mac: self.bridge.mac,
@@ -155,10 +174,11 @@ impl BridgeNetwork {
             gateway: Some(gateway),
             auxiliary: Default::default(),
         };
-        let ipv4 = info(self.ipv4.subnet(), config.fixed_cidr, self.gateway_v4);
+        let ipv4 = self.ipv4.as_ref().zip(self.gateway_v4);
+        let ipv4 = ipv4.map(|(pool, gateway)| info(pool.subnet(), config.fixed_cidr, gateway));
         let ipv6 = self.ipv6.as_ref().zip(self.gateway_v6);
         let ipv6 = ipv6.map(|(pool, gateway)| info(pool.subnet(), None, gateway));
-        std::iter::once(ipv4).chain(ipv6).collect()
+        ipv4.into_iter().chain(ipv6).collect()
     }
 }
 

@@ -54,6 +54,7 @@
 //! What the kernel lacks ([`crate::features`]) is left out. Without `ct` there is no telling what
 //! is an answer: then only TCP's first packets are dropped where the drawing drops the rest.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sys::netlink::nft::{
@@ -295,6 +296,15 @@ impl Firewall {
         transaction.commit(&mut self.socket)
     }
 
+    /// Closes ports that were opened.
+    pub fn retract(&mut self, ports: &[Published]) -> Result<(), NetlinkError> {
+        let mut transaction = Transaction::new();
+        for published in ports {
+            transaction.delete_element(&self.routed, &translation(published));
+        }
+        transaction.commit_any(&mut self.socket)
+    }
+
     fn add_elements(&self, transaction: &mut Transaction, member: &Member) {
         for element in self.elements(member) {
             transaction.add_element(&self.bridged, &element);
@@ -323,6 +333,37 @@ impl Firewall {
             count += element_count(&mut self.socket, &self.bridged, set.name)?;
         }
         Ok(count)
+    }
+
+    /// Whether the sets have as many elements as they are to have: who empties one leaves no trace
+    /// in [`Self::ensure`].
+    pub fn is_complete(&mut self, plan: &Plan, members: &[Member]) -> Result<bool, NetlinkError> {
+        if self.is_absent() || !(plan.ipv4 || plan.ipv6) {
+            return Ok(true);
+        }
+        let mut wanted = HashMap::<_, HashSet<_>>::new();
+        for member in members {
+            let published = member.published.iter().map(translation);
+            for element in self.elements(member).into_iter().chain(published) {
+                wanted.entry(element.set).or_default().insert(element.key);
+            }
+        }
+        let bridges = plan.bridges.iter();
+        for bridge in bridges.filter(|_| !self.missing.has(Module::NftMetaBridge)) {
+            for element in bridge_elements(bridge) {
+                wanted.entry(element.set).or_default().insert(element.key);
+            }
+        }
+        let names = plan.bridges.iter().map(|bridge| interface_name(&bridge.name)).collect();
+        wanted.insert("bridges", names);
+        for (set, keys) in wanted {
+            let routed = ROUTED_SETS.iter().any(|other| other.name == set);
+            let table = if routed { &self.routed } else { &self.bridged };
+            if element_count(&mut self.socket, table, set)? != keys.len() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the chains of others that drop forwarded packets by default.
@@ -393,17 +434,20 @@ fn write_bridged(transaction: &mut Transaction, table: &Table, plan: &Plan) {
     for set in &BRIDGED_SETS {
         transaction.set(table, set);
     }
-    for bridge in &plan.bridges {
-        transaction.add_element(table, &Element::key("macs", bridge.mac.to_vec()));
-        for gateway in &bridge.gateways {
-            let set = address_sets(*gateway).0;
-            transaction.add_element(table, &Element::key(set, octets(*gateway)));
-        }
+    for element in plan.bridges.iter().flat_map(bridge_elements) {
+        transaction.add_element(table, &element);
     }
     transaction.chain(table, &PREROUTING);
     for rule in spoofing_rules() {
         transaction.rule(table, PREROUTING.name, &rule);
     }
+}
+
+/// What nobody but the bridge itself may claim.
+fn bridge_elements(bridge: &BridgeRules) -> impl Iterator<Item = Element> {
+    let mac = Element::key("macs", bridge.mac.to_vec());
+    let gateway = |ip: &IpAddr| Element::key(address_sets(*ip).0, octets(*ip));
+    std::iter::once(mac).chain(bridge.gateways.iter().map(gateway))
 }
 
 type Rule = Vec<Expression>;

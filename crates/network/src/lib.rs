@@ -35,6 +35,7 @@ pub mod ipam;
 mod names;
 mod networks;
 pub mod ports;
+mod reconcile;
 mod records;
 pub mod subnet;
 mod user;

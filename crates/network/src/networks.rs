@@ -8,7 +8,7 @@
 //! is gone by then, or goes with its namespace. A crash in between leaves an address and set
 //! elements in no container's name: [`Networks::reconcile`] at the next start forgets both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -17,7 +17,8 @@ use metadata::Store;
 use runtime::spec::Interface;
 use serde::{Deserialize, Serialize};
 use spec::Id;
-use sys::netlink::{Batch, Socket, route};
+use sys::netlink::route::{self, Link};
+use sys::netlink::{Batch, Socket};
 
 use crate::bridge::{self, Bridge, Wanted};
 use crate::bridge_network::{self, BridgeNetwork};
@@ -133,28 +134,30 @@ pub struct EndpointSummary {
 /// All networks of a daemon.
 #[derive(Debug)]
 pub struct Networks {
-    config: NetworkConfig,
+    pub(crate) config: NetworkConfig,
     store: Store,
     /// The default bridge's name, or what stands for it: the firewall tables' and links' mark.
-    instance: String,
+    pub(crate) instance: String,
     state: Mutex<State>,
     /// Apart from the state, so that no query waits for the kernel.
     names: RwLock<NameTable>,
 }
 
 #[derive(Debug)]
-struct State {
-    route: Socket,
-    wall: Wall,
+pub(crate) struct State {
+    pub route: Socket,
+    pub wall: Wall,
     /// By name.
-    records: Vec<NetworkRecord>,
+    pub records: Vec<NetworkRecord>,
     /// By the network's id.
-    bridges: HashMap<Id, BridgeNetwork>,
-    endpoints: HashMap<(Id, Id), Endpoint>,
+    pub bridges: HashMap<Id, BridgeNetwork>,
+    pub endpoints: HashMap<(Id, Id), Endpoint>,
     /// Where the next search in the ephemeral range begins.
     next_port: u16,
     /// What bridges need and the kernel does not have.
-    missing: Missing,
+    pub missing: Missing,
+    /// Links that belonged to nobody at the last check.
+    pub suspects: HashSet<String>,
 }
 
 impl Networks {
@@ -197,8 +200,16 @@ impl Networks {
                 }
             }
         }
-        let (endpoints, next_port) = (HashMap::new(), 0);
-        let mut state = State { route, wall, records, bridges, endpoints, next_port, missing };
+        let mut state = State {
+            route,
+            wall,
+            records,
+            bridges,
+            endpoints: HashMap::new(),
+            next_port: 0,
+            missing,
+            suspects: HashSet::new(),
+        };
         // Rules first: at no moment does the host route what it should not. The elements of
         // containers that still run come back with `reconcile`.
         if state.bridges.is_empty() {
@@ -362,7 +373,7 @@ impl Networks {
             }
             state.endpoints.insert(key, endpoint.clone());
         }
-        errors.extend(state.remove_orphans(&self.instance).err());
+        errors.extend(self.remove_orphans(state).err());
         errors.extend(state.wall.replace(&members(&state.endpoints)).err());
         errors
     }
@@ -505,9 +516,7 @@ impl Networks {
     pub fn host_gateways(&self) -> Vec<IpAddr> {
         let state = self.lock();
         let default = state.bridges.values().find(|network| network.bridge.name == self.instance);
-        let own = default
-            .iter()
-            .flat_map(|network| std::iter::once(network.bridge.ipv4).chain(network.bridge.ipv6));
+        let own = default.iter().flat_map(|network| network.bridge.addresses());
         own.map(|own| own.ip()).collect()
     }
 
@@ -553,10 +562,10 @@ impl Networks {
         let host_name = free_link_name(&state.route)?;
         let asked = (request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6));
         let (ipv4, ipv6) = network.allocate(&record.name, asked.0, asked.1)?;
-        let addresses = std::iter::once(ipv4).chain(ipv6);
+        let addresses = ipv4.into_iter().chain(ipv6);
         let (gateway_v4, gateway_v6) = match network.internal {
             true => (None, None),
-            false => (Some(network.gateway_v4), network.gateway_v6),
+            false => (network.gateway_v4, network.gateway_v6),
         };
         let interface = Interface {
             host_name,
@@ -579,7 +588,7 @@ impl Networks {
         };
         let endpoint = Endpoint {
             interface: Some(interface),
-            ipv4: Some(ipv4),
+            ipv4,
             gateway_v4,
             ipv6,
             gateway_v6,
@@ -623,6 +632,7 @@ impl Networks {
         };
         match (&record.user, bridge) {
             (Some(user), _) => {
+                info.enable_ipv4 = user.enable_ipv4;
                 info.enable_ipv6 = user.enable_ipv6;
                 info.internal = user.internal;
                 info.attachable = user.attachable;
@@ -656,7 +666,16 @@ impl Networks {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// At the start all of them.
+    fn remove_orphans(&self, state: &mut State) -> Result<(), NetworkError> {
+        let kernel = NetworkError::kernel(&self.instance);
+        let links = route::links(&mut state.route).map_err(kernel)?;
+        let names: Vec<_> =
+            state.orphans(&self.instance, &links).into_iter().map(|link| link.name).collect();
+        state.remove_links(&names, &self.instance)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves nothing half-changed that the next reconcile does not mend.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -685,15 +704,12 @@ impl State {
     fn subnets(&self) -> Vec<Subnet> {
         let asked = self.records.iter().filter_map(|record| record.user.as_ref());
         let asked = asked.flat_map(|user| user.pools.iter().map(|pool| pool.subnet));
-        let open = self
-            .bridges
-            .values()
-            .flat_map(|network| std::iter::once(network.bridge.ipv4).chain(network.bridge.ipv6));
+        let open = self.bridges.values().flat_map(|network| network.bridge.addresses());
         asked.chain(open.map(|own| own.network())).collect()
     }
 
     /// Writes the rules of all bridges and has the host route for them.
-    fn let_route(&mut self, config: &NetworkConfig) -> Result<(), NetworkError> {
+    pub(crate) fn let_route(&mut self, config: &NetworkConfig) -> Result<(), NetworkError> {
         let ipv6 = self.bridges.values().any(|network| network.gateway_v6.is_some());
         let (route, endpoints) = (&mut self.route, &self.endpoints);
         self.wall.let_route(config, ipv6, || bridge::uplinks(route), || members(endpoints))?;
@@ -703,26 +719,36 @@ impl State {
         Ok(())
     }
 
-    /// Removes links with our alias that are no member's and no network's. Each waits for a grace
-    /// period, hence only at start.
-    fn remove_orphans(&mut self, instance: &str) -> Result<(), NetworkError> {
-        let route = &mut self.route;
-        let links = route::links(route).map_err(NetworkError::kernel(instance))?;
+    /// Links with our alias that are no member's and no network's.
+    pub(crate) fn orphans(&self, instance: &str, links: &[Link]) -> Vec<Link> {
         let members = members(&self.endpoints);
-        let mut batch = Batch::new();
-        for link in links {
+        let needed = |link: &Link, owner: &str| match bridge_network::network_of(owner) {
+            Some(id) => self.records.iter().any(|record| record.id.as_str() == id),
+            None => members.iter().any(|member| member.port == link.name),
+        };
+        let orphaned = |link: &&Link| {
             let owner = link.alias.as_deref().and_then(|alias| bridge::owner(instance, alias));
-            let Some(owner) = owner else { continue };
-            let needed = match bridge_network::network_of(owner) {
-                Some(id) => self.records.iter().any(|record| record.id.as_str() == id),
-                None => members.iter().any(|member| member.port == link.name),
-            };
-            if !needed && link.name != instance {
-                tracing::info!(link = link.name, "remove a link that belongs to nobody");
-                route::delete_link(&mut batch, "delete link", &link.name);
-            }
+            owner.is_some_and(|owner| !needed(link, owner)) && link.name != instance
+        };
+        links.iter().filter(orphaned).cloned().collect()
+    }
+
+    /// Each waits for a grace period.
+    pub(crate) fn remove_links(
+        &mut self,
+        names: &[String],
+        instance: &str,
+    ) -> Result<(), NetworkError> {
+        let mut batch = Batch::new();
+        for name in names {
+            tracing::info!(link = name, "remove a link that belongs to nobody");
+            route::delete_link(&mut batch, "delete link", name);
         }
-        route.transact(&mut batch).map_err(NetworkError::kernel(instance))
+        match self.route.transact(&mut batch) {
+            // It went by itself meanwhile.
+            Err(error) if error.errno == rustix::io::Errno::NODEV => Ok(()),
+            removed => removed.map_err(NetworkError::kernel(instance)),
+        }
     }
 }
 
@@ -765,7 +791,7 @@ fn summarize(endpoint: &Endpoint) -> EndpointSummary {
     }
 }
 
-fn members(endpoints: &HashMap<(Id, Id), Endpoint>) -> Vec<Member> {
+pub(crate) fn members(endpoints: &HashMap<(Id, Id), Endpoint>) -> Vec<Member> {
     endpoints.values().filter_map(Endpoint::member).collect()
 }
 

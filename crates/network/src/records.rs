@@ -25,6 +25,8 @@ pub(crate) struct NetworkRecord {
 /// A network as it was asked for, with what was chosen for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserNetwork {
+    #[serde(default = "enabled")]
+    pub enable_ipv4: bool,
     pub enable_ipv6: bool,
     pub internal: bool,
     pub attachable: bool,
@@ -45,6 +47,11 @@ pub(crate) struct PoolRecord {
     /// The subnet was the user's: addresses in it may be too.
     pub asked: bool,
     pub auxiliary: BTreeMap<String, IpAddr>,
+}
+
+/// Networks without IPv4 came later than the first records.
+fn enabled() -> bool {
+    true
 }
 
 /// Key: the network's id.

@@ -15,11 +15,13 @@ use crate::records::{NetworkRecord, PoolRecord, UserNetwork, now_nanos};
 use crate::subnet::Subnet;
 
 /// As `POST /networks/create` has it, its texts not yet read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NetworkRequest {
     pub name: String,
     /// Empty for `bridge`.
     pub driver: String,
+    /// Not IPv6 only.
+    pub enable_ipv4: bool,
     pub enable_ipv6: bool,
     pub internal: bool,
     pub attachable: bool,
@@ -28,6 +30,25 @@ pub struct NetworkRequest {
     pub pools: Vec<PoolRequest>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+}
+
+impl Default for NetworkRequest {
+    /// With IPv4.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            driver: String::new(),
+            enable_ipv4: true,
+            enable_ipv6: false,
+            internal: false,
+            attachable: false,
+            ipam_driver: String::new(),
+            ipam_options: None,
+            pools: Vec::new(),
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -125,10 +146,7 @@ pub(crate) fn plan(
     let mut pools = Vec::new();
     let mut reasons = Vec::new();
     for asked in &request.pools {
-        match read_pool(asked, &mut reasons) {
-            Some(pool) if pool.subnet.is_ipv4() || request.enable_ipv6 => pools.push(pool),
-            _ => {}
-        }
+        pools.extend(read_pool(asked, &mut reasons));
     }
     if !reasons.is_empty() {
         return Err(NetworkError::Invalid { reasons });
@@ -145,7 +163,7 @@ pub(crate) fn plan(
         let feature = "several subnets of one family".to_owned();
         return Err(NetworkError::Unsupported { feature });
     }
-    if !pools.iter().any(|pool| pool.subnet.is_ipv4()) {
+    if request.enable_ipv4 && !pools.iter().any(|pool| pool.subnet.is_ipv4()) {
         let all: Vec<_> = used.iter().chain(others).copied().collect();
         let subnet = bridge::pick(config, &all).ok_or(NetworkError::PoolsExhausted)?;
         pools.push(chosen(subnet));
@@ -159,6 +177,7 @@ pub(crate) fn plan(
         driver: "bridge".to_owned(),
         created_nanos: now_nanos(),
         user: Some(UserNetwork {
+            enable_ipv4: request.enable_ipv4,
             enable_ipv6: request.enable_ipv6,
             internal: request.internal,
             attachable: request.attachable,

@@ -73,6 +73,19 @@ impl Wall {
         }
     }
 
+    /// Looks whether what was missing is there by now, and if so writes everything anew.
+    pub(crate) fn look_again(
+        &mut self,
+        members: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetworkError> {
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        if firewall.missing().iter().next().is_none() {
+            return Ok(());
+        }
+        let changed = firewall.look_again().map_err(NetworkError::kernel(&self.instance))?;
+        if changed { self.replace(&members()) } else { Ok(()) }
+    }
+
     /// Adds or replaces what is said of a bridge.
     pub(crate) fn set(&mut self, rules: BridgeRules) {
         self.unset(&rules.name);

@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::io::Errno;
-use sys::netlink::{Batch, NetlinkError, Socket, namespace, route};
+use sys::netlink::{Attributes, Batch, NetlinkError, Socket, namespace, route};
 
 use crate::protocol::Failure;
 use crate::spec::Interface;
@@ -113,16 +113,38 @@ fn pair(interface: &Interface, bridge: u32, container_netns: BorrowedFd<'_>) -> 
             link.bytes(route::IFLA_IFALIAS, interface.alias.as_bytes());
         }
         if interface.isolated || interface.hairpin {
-            link.nested(route::IFLA_LINKINFO, |info| {
-                info.text(route::IFLA_INFO_SLAVE_KIND, "bridge");
-                info.nested(route::IFLA_INFO_SLAVE_DATA, |port| {
-                    port.u8(route::IFLA_BRPORT_ISOLATED, interface.isolated.into());
-                    port.u8(route::IFLA_BRPORT_MODE, interface.hairpin.into());
-                });
-            });
+            describe_port(link, interface);
         }
     });
     batch
+}
+
+fn describe_port(link: &mut Attributes<'_>, interface: &Interface) {
+    link.nested(route::IFLA_LINKINFO, |info| {
+        info.text(route::IFLA_INFO_SLAVE_KIND, "bridge");
+        info.nested(route::IFLA_INFO_SLAVE_DATA, |port| {
+            port.u8(route::IFLA_BRPORT_ISOLATED, interface.isolated.into());
+            port.u8(route::IFLA_BRPORT_MODE, interface.hairpin.into());
+        });
+    });
+}
+
+/// Makes the host end of a pair that is there a port of its bridge again, and brings it up.
+pub fn join_bridge(
+    batch: &mut Batch,
+    interface: &Interface,
+    host: &Socket,
+) -> Result<(), NetlinkError> {
+    let bridge = host.link_index(&interface.bridge)?;
+    let port = host.link_index(&interface.host_name)?;
+    route::change_link(batch, "make a port of the bridge", &interface.host_name, |link| {
+        link.u32(route::IFLA_MASTER, bridge);
+    });
+    route::change_link(batch, "mark veth", &interface.host_name, |link| {
+        describe_port(link, interface);
+    });
+    route::set_up(batch, "bring up link", port);
+    Ok(())
 }
 
 /// The order matters: what leaves the container before the bridge has noticed that the port has a

@@ -15,6 +15,7 @@ mod network;
 mod security;
 mod seeds;
 mod survival;
+mod upkeep;
 mod volumes;
 
 use testkit::Daemon;

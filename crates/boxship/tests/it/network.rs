@@ -15,7 +15,7 @@ use testkit::{Daemon, Options, wait_until};
 
 use crate::{BINARY, daemon, field};
 
-const SERVE: &str = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -h /w";
+pub(crate) const SERVE: &str = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -h /w";
 
 /// Runs `work` as a program of the daemon's host would.
 pub(crate) fn on_host<T>(daemon: &Daemon, work: impl FnOnce() -> T) -> T {
@@ -24,7 +24,7 @@ pub(crate) fn on_host<T>(daemon: &Daemon, work: impl FnOnce() -> T) -> T {
 }
 
 /// What a web server at `address` answers, if anything does.
-fn fetch(daemon: &Daemon, address: &str) -> std::io::Result<String> {
+pub(crate) fn fetch(daemon: &Daemon, address: &str) -> std::io::Result<String> {
     let address: SocketAddr = address.parse().unwrap();
     let patience = Duration::from_secs(2);
     let mut stream = on_host(daemon, || TcpStream::connect_timeout(&address, patience))?;
@@ -37,13 +37,13 @@ fn fetch(daemon: &Daemon, address: &str) -> std::io::Result<String> {
 
 /// Waits for the server, then returns what it says.
 #[track_caller]
-fn fetched(daemon: &Daemon, address: &str) -> String {
+pub(crate) fn fetched(daemon: &Daemon, address: &str) -> String {
     wait_until(address, || fetch(daemon, address).ok().filter(|text| !text.is_empty()))
 }
 
 /// Nothing of a container may be left in the packet filter or among the links.
 #[track_caller]
-fn assert_no_leftovers(daemon: &Daemon) {
+pub(crate) fn assert_no_leftovers(daemon: &Daemon) {
     wait_until("the last link to go", || {
         let links = on_host(daemon, || {
             sys::netlink::route::links(&mut sys::netlink::Socket::route().unwrap()).unwrap()
@@ -264,7 +264,7 @@ fn the_docker_cli_publishes_ports() {
 }
 
 /// One more address of the host, on its loopback.
-fn add_address(ip: &str) {
+pub(crate) fn add_address(ip: &str) {
     use sys::netlink::{Batch, Socket, route};
     let mut batch = Batch::new();
     route::add_address(&mut batch, "address", route::LOOPBACK, ip.parse().unwrap(), 32);
@@ -313,7 +313,7 @@ fn bridges(daemon: &Daemon) -> Vec<String> {
 }
 
 /// Whether `container` can fetch from `address`, tried once.
-fn reaches(daemon: &Daemon, container: &str, address: &str) -> bool {
+pub(crate) fn reaches(daemon: &Daemon, container: &str, address: &str) -> bool {
     let url = format!("http://{address}/");
     // Its own time-out (-T) crashes this busybox.
     let args = ["exec", container, "timeout", "2", "wget", "-q", "-O", "-", &url];

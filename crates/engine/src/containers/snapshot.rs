@@ -23,7 +23,7 @@ pub(crate) struct Container {
     pub id: Id,
     /// Held by those who copy files, for itself alone by whoever mounts the writable layer: a
     /// start, or a copy while it does not run.
-    pub(super) files: Arc<tokio::sync::RwLock<()>>,
+    pub(crate) files: Arc<tokio::sync::RwLock<()>>,
     snapshot: ArcSwap<Snapshot>,
     lifecycle: watch::Sender<Lifecycle>,
     notices: watch::Sender<Notices>,

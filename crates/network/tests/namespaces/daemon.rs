@@ -93,6 +93,11 @@ fn a_flushed_table_comes_back_and_an_intact_one_is_left_alone() {
     let before = table_contents(&host, Family::Inet);
     networks.ensure_firewall().unwrap();
     assert_eq!(table_contents(&host, Family::Inet), before, "same rules, same handles");
+    // Neither do changes of ours, or of anybody's other tables, look like somebody's touch.
+    let passing = attach(&networks);
+    networks.detach("bridge", &passing.container).unwrap();
+    networks.ensure_firewall().unwrap();
+    assert_eq!(table_contents(&host, Family::Inet), before, "same rules, same handles");
 
     let mut stranger = host.space.run(|| Firewall::open("boxship0")).unwrap();
     stranger.remove().unwrap();

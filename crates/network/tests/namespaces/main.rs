@@ -7,6 +7,7 @@ mod containers;
 mod daemon;
 mod degraded;
 mod ports;
+mod reconcile;
 mod spoofing;
 mod user;
 mod world;

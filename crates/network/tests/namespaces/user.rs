@@ -113,8 +113,9 @@ fn networks_outlive_the_daemon_and_leave_nothing() {
     let alias = network::bridge::alias("boxship0", &orphan);
     let wanted = network::bridge::Wanted { name: "br-orphan", alias, mtu: 1500 };
     let address = "10.88.0.1/24".parse().unwrap();
-    let made =
-        host.space.run(|| network::bridge::set_up(&wanted, address, None, &mut host.space.route()));
+    let made = host
+        .space
+        .run(|| network::bridge::set_up(&wanted, Some(address), None, &mut host.space.route()));
     made.unwrap();
     assert!(host.space.run(|| networks.reconcile(&[])).is_empty());
     assert!(!host.space.links().iter().any(|link| link.name == "br-orphan"));

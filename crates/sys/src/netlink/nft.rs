@@ -535,7 +535,9 @@ pub fn contents(socket: &mut Socket, table: &Table) -> Result<Vec<Vec<u8>>, Netl
         message.body.first() == Some(&(table.family as u8))
             && attribute(attributes, CHAIN_TABLE).map(read_text).as_ref() == Some(&table.name)
     };
-    Ok(found.into_iter().filter(ours).map(|message| message.body).collect())
+    // The header counts changes of any table; what is described here has not changed with it.
+    let described = |message: Message| message.body.get(4..).unwrap_or_default().to_vec();
+    Ok(found.into_iter().filter(ours).map(described).collect())
 }
 
 /// How many elements a set has.

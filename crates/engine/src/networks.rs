@@ -76,9 +76,11 @@ impl Networks {
             return Err(ValidationError::NoFamily.into());
         }
         let name = request.name.clone();
+        let driver = Some(request.driver.clone()).filter(|driver| !driver.is_empty());
+        let driver = driver.unwrap_or_else(|| "bridge".to_owned());
         let networks = Arc::clone(&self.networks);
         let id = run_blocking(move || Ok(networks.create(&to_request(request))?)).await?;
-        self.emit("create", &id, &name);
+        self.emit("create", &id, &name, &driver);
         Ok(CreateResponse { id: id.to_string(), warning: String::new() })
     }
 
@@ -102,7 +104,7 @@ impl Networks {
             }
             other => other,
         })?;
-        self.emit("destroy", &info.id, &info.name);
+        self.emit("destroy", &info.id, &info.name, &info.driver);
         Ok(())
     }
 
@@ -132,8 +134,8 @@ impl Networks {
         Ok(PruneResponse { networks_deleted: Some(deleted).filter(|list| !list.is_empty()) })
     }
 
-    fn emit(&self, action: &str, id: &Id, name: &str) {
-        let attributes = [("name", name), ("type", "bridge")];
+    fn emit(&self, action: &str, id: &Id, name: &str, driver: &str) {
+        let attributes = [("name", name), ("type", driver)];
         let attributes =
             attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         self.events.emit("network", action, id.as_str(), attributes.collect());

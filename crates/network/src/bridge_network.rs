@@ -187,7 +187,7 @@ pub(crate) fn options(
     record: &NetworkRecord,
     config: &NetworkConfig,
 ) -> Result<Option<BridgeOptions>, NetworkError> {
-    let user = record.user.as_ref();
+    let user = record.user.as_ref().filter(|_| record.driver == "bridge");
     user.map(|user| BridgeOptions::parse(&user.options, config.mtu)).transpose()
 }
 
@@ -217,7 +217,7 @@ fn own_address(pool: &PoolRecord) -> Subnet {
     Subnet::new(pool.gateway, pool.subnet.prefix()).expect("of the subnet's family")
 }
 
-fn pool_from(record: &PoolRecord) -> Result<Pool, NetworkError> {
+pub(crate) fn pool_from(record: &PoolRecord) -> Result<Pool, NetworkError> {
     let mut pool = make_pool(own_address(record), record.ip_range)?;
     for ip in record.auxiliary.values() {
         pool.reserve(*ip);
@@ -225,7 +225,11 @@ fn pool_from(record: &PoolRecord) -> Result<Pool, NetworkError> {
     Ok(pool)
 }
 
-fn take(
+pub(crate) fn pool_of_family(pool: &Pool, ipv4: bool) -> bool {
+    pool.subnet().is_ipv4() == ipv4
+}
+
+pub(crate) fn take(
     pool: &mut Pool,
     asked: Option<IpAddr>,
     network: &str,

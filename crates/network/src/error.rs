@@ -46,6 +46,11 @@ pub enum NetworkError {
     PoolOverlap,
     #[error("failed to parse {option} value: {value} ({reason})")]
     Option { option: String, value: String, reason: String },
+    /// As the driver says it.
+    #[error("{reason}")]
+    Driver { reason: String },
+    #[error("bridge driver doesn't support multiple subnets")]
+    SeveralSubnets,
     #[error("invalid bridge name {name:?}")]
     LinkName { name: String },
     #[error(
@@ -131,6 +136,7 @@ impl Kinded for NetworkError {
             | Self::NoInterfaceName
             | Self::PoolsExhausted
             | Self::UnknownProtocol
+            | Self::Driver { .. }
             | Self::PortAllocated { .. }
             | Self::PortBind { .. }
             | Self::PortsExhausted
@@ -143,6 +149,7 @@ impl Kinded for NetworkError {
             | Self::OneInstance { .. }
             | Self::NotAManager
             | Self::PoolOverlap
+            | Self::SeveralSubnets
             | Self::SameBridge { .. }
             | Self::ActiveEndpoints { .. }
             | Self::AddressInUse { .. }

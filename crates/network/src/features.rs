@@ -8,7 +8,7 @@
 use rustix::io::Errno;
 use sys::netlink::{NetlinkError, Socket};
 
-use crate::nft::{
+use sys::netlink::nft::{
     BaseChain, Conntrack, Expression, Family, Hook, LOCAL_ADDRESS, Layer, Meta, Table, Transaction,
     Verdict, word,
 };
@@ -28,6 +28,10 @@ pub enum Module {
     /// Rules between the ports of a bridge.
     NftMetaBridge,
     Bridge,
+    Macvlan,
+    Ipvlan,
+    Dummy,
+    Vlan,
 }
 
 impl Module {
@@ -41,6 +45,10 @@ impl Module {
             Self::NftFib => "nft_fib_inet",
             Self::NftMetaBridge => "nft_meta_bridge",
             Self::Bridge => "bridge",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
+            Self::Dummy => "dummy",
+            Self::Vlan => "8021q",
         }
     }
 
@@ -60,6 +68,7 @@ impl Module {
             Self::NftNat | Self::NftFib => "no port is published",
             Self::NftMetaBridge => "containers may speak with the addresses of others",
             Self::Bridge => "there are no bridge networks",
+            Self::Macvlan | Self::Ipvlan | Self::Dummy | Self::Vlan => "some networks cannot be",
         }
     }
 
@@ -214,7 +223,7 @@ mod tests {
         let mut socket = namespace::visit(space.as_fd(), Socket::netfilter).unwrap().unwrap();
         assert_eq!(probe(&mut socket, "probe").unwrap(), Missing::default());
         let table = Table { family: Family::Inet, name: "probe".to_owned() };
-        assert!(crate::nft::contents(&mut socket, &table).unwrap().is_empty());
+        assert!(sys::netlink::nft::contents(&mut socket, &table).unwrap().is_empty());
     }
 
     #[test]

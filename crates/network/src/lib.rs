@@ -32,6 +32,7 @@ pub mod features;
 pub mod files;
 pub mod firewall;
 pub mod ipam;
+mod macvlan;
 mod names;
 mod networks;
 pub mod ports;

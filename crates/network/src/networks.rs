@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use metadata::Store;
-use runtime::spec::Interface;
+use runtime::spec::{Interface, LinkKind};
 use serde::{Deserialize, Serialize};
 use spec::Id;
 use sys::netlink::route::{self, Link};
@@ -27,6 +27,7 @@ use crate::conntrack;
 use crate::error::NetworkError;
 use crate::features::{Missing, Module};
 use crate::firewall::Member;
+use crate::macvlan::ParentNetwork;
 use crate::names::NameTable;
 use crate::ports::{self, Place, PortRequest, Published};
 use crate::records::{self, DEFAULT_NETWORKS, NETWORKS, NetworkRecord};
@@ -79,8 +80,19 @@ impl Endpoint {
         self.ipv4.iter().chain(&self.ipv6).map(Subnet::ip).collect()
     }
 
+    /// The network's driver.
+    pub fn driver(&self) -> &'static str {
+        match (self.interface.as_ref().map(|interface| interface.link), &*self.network_name) {
+            (Some(LinkKind::Macvlan { .. }), _) => "macvlan",
+            (Some(LinkKind::Ipvlan { .. }), _) => "ipvlan",
+            (None, "none") => "null",
+            (None, "host") => "host",
+            _ => "bridge",
+        }
+    }
+
     pub(crate) fn member(&self) -> Option<Member> {
-        let interface = self.interface.as_ref()?;
+        let interface = self.interface.as_ref().filter(|own| !own.host_name.is_empty())?;
         let (port, mac) = (interface.host_name.clone(), interface.mac);
         Some(Member { port, mac, ips: self.ips(), published: self.published.clone() })
     }
@@ -151,6 +163,8 @@ pub(crate) struct State {
     pub records: Vec<NetworkRecord>,
     /// By the network's id.
     pub bridges: HashMap<Id, BridgeNetwork>,
+    /// Those on a link of the host, likewise.
+    pub parents: HashMap<Id, ParentNetwork>,
     pub endpoints: HashMap<(Id, Id), Endpoint>,
     /// Where the next search in the ephemeral range begins.
     next_port: u16,
@@ -188,7 +202,8 @@ impl Networks {
                 Err(error) => return Err(error),
             }
         }
-        for record in records.iter().filter(|record| record.user.is_some()) {
+        let users = records.iter().filter(|record| record.user.is_some());
+        for record in users.filter(|record| record.driver == "bridge") {
             // One network that cannot be made is no reason to have none.
             match BridgeNetwork::open_user(record, &instance, &config, &mut route) {
                 Ok(network) => {
@@ -205,6 +220,7 @@ impl Networks {
             wall,
             records,
             bridges,
+            parents: HashMap::new(),
             endpoints: HashMap::new(),
             next_port: 0,
             missing,
@@ -217,6 +233,7 @@ impl Networks {
         } else {
             state.let_route(&config)?;
         }
+        state.open_parents(&instance);
         for module in state.wall.missing().iter() {
             tracing::warn!("{}", module.warning());
         }
@@ -242,6 +259,7 @@ impl Networks {
         }
         let endpoint = match record.driver.as_str() {
             "bridge" => self.attach_to_bridge(state, &record, request)?,
+            "macvlan" | "ipvlan" => self.attach_to_parent(state, &record, request)?,
             _ => bare_endpoint(&record, request),
         };
         self.name(&endpoint);
@@ -342,10 +360,8 @@ impl Networks {
         let key = (id, container.clone());
         let Some(endpoint) = state.endpoints.remove(&key) else { return Ok(()) };
         self.names.write().unwrap_or_else(PoisonError::into_inner).remove(&key.0, container);
-        if let Some(network) = state.bridges.get_mut(&key.0) {
-            for ip in endpoint.ips() {
-                network.release(ip);
-            }
+        for ip in endpoint.ips() {
+            state.release(&key.0, ip);
         }
         match endpoint.member() {
             Some(member) => state.wall.forget(&member, &members(&state.endpoints)),
@@ -364,11 +380,9 @@ impl Networks {
         for endpoint in live {
             self.name(endpoint);
             let key = (endpoint.network_id.clone(), endpoint.container.clone());
-            if let Some(network) = state.bridges.get_mut(&endpoint.network_id) {
-                for ip in endpoint.ips() {
-                    if network.contains(ip) && !network.reserve(ip) {
-                        errors.push(NetworkError::AddressInUse { ip });
-                    }
+            for ip in endpoint.ips() {
+                if !state.reserve(&endpoint.network_id, ip) {
+                    errors.push(NetworkError::AddressInUse { ip });
                 }
             }
             state.endpoints.insert(key, endpoint.clone());
@@ -410,12 +424,7 @@ impl Networks {
         let used = bridge::used_subnets(&self.config.host_nameservers, &mut state.route)?;
         let record = user::plan(request, &self.config, &others, &used)?;
         self.check_bridge_name(state, &record)?;
-        let opened =
-            BridgeNetwork::open_user(&record, &self.instance, &self.config, &mut state.route);
-        let made = opened.and_then(|network| {
-            state.wall.set(network.rules());
-            state.bridges.insert(record.id.clone(), network);
-            state.let_route(&self.config)?;
+        let made = self.make(state, &record).and_then(|()| {
             let (key, value) = (record.id.to_string(), record.clone());
             self.store.write(move |txn| NETWORKS.put(txn, &key, &value)).map_err(Into::into)
         });
@@ -457,8 +466,23 @@ impl Networks {
         self.unmake(state, &record)
     }
 
+    /// Makes the links and rules of a new network.
+    fn make(&self, state: &mut State, record: &NetworkRecord) -> Result<(), NetworkError> {
+        if record.driver != "bridge" {
+            return state.open_parent(record, &self.instance);
+        }
+        let network =
+            BridgeNetwork::open_user(record, &self.instance, &self.config, &mut state.route)?;
+        state.wall.set(network.rules());
+        state.bridges.insert(record.id.clone(), network);
+        state.let_route(&self.config)
+    }
+
     /// Takes the bridge and its rules away.
     fn unmake(&self, state: &mut State, record: &NetworkRecord) -> Result<(), NetworkError> {
+        if record.driver != "bridge" {
+            return state.close_parent(record, &self.instance);
+        }
         state.bridges.remove(&record.id);
         let Some(options) = bridge_network::options(record, &self.config)? else { return Ok(()) };
         let name = bridge_network::bridge_name(record, &options);
@@ -568,6 +592,7 @@ impl Networks {
             false => (network.gateway_v4, network.gateway_v6),
         };
         let interface = Interface {
+            link: LinkKind::Veth,
             host_name,
             container_name: request.interface_name.to_owned(),
             bridge: network.bridge.name.clone(),
@@ -602,6 +627,36 @@ impl Networks {
             }
         })?;
         Ok(endpoint)
+    }
+
+    fn attach_to_parent(
+        &self,
+        state: &mut State,
+        record: &NetworkRecord,
+        request: &EndpointRequest<'_>,
+    ) -> Result<Endpoint, NetworkError> {
+        if !state.parents.contains_key(&record.id) {
+            // Its parent may have come since the daemon did.
+            state.open_parent(record, &self.instance)?;
+        }
+        let network = state.parents.get_mut(&record.id).ok_or(NetworkError::NoBridge)?;
+        let asked = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
+        let places = network.allocate(&record.name, asked)?;
+        let interface = network.interface(request, &places, &mut state.route);
+        let interface = interface.inspect_err(|_| {
+            for place in places.iter().flatten() {
+                network.release(place.own.ip());
+            }
+        })?;
+        let [v4, v6] = places;
+        Ok(Endpoint {
+            interface: Some(interface),
+            ipv4: v4.map(|place| place.own),
+            gateway_v4: v4.and_then(|place| place.gateway),
+            ipv6: v6.map(|place| place.own),
+            gateway_v6: v6.and_then(|place| place.gateway),
+            ..bare_endpoint(record, request)
+        })
     }
 
     fn describe(&self, record: &NetworkRecord, state: &State) -> NetworkInfo {
@@ -717,6 +772,57 @@ impl State {
             self.bridges.values().try_for_each(BridgeNetwork::open_loopback)?;
         }
         Ok(())
+    }
+
+    /// Gives an address back; no error when there is no such network.
+    fn release(&mut self, network: &Id, ip: IpAddr) {
+        if let Some(network) = self.bridges.get_mut(network) {
+            network.release(ip);
+        }
+        if let Some(network) = self.parents.get_mut(network) {
+            network.release(ip);
+        }
+    }
+
+    /// Takes an address; false when somebody has it.
+    fn reserve(&mut self, network: &Id, ip: IpAddr) -> bool {
+        if let Some(network) = self.bridges.get_mut(network) {
+            return !network.contains(ip) || network.reserve(ip);
+        }
+        let network = self.parents.get_mut(network);
+        network.is_none_or(|network| !network.contains(ip) || network.reserve(ip))
+    }
+
+    /// Opens what can be of the networks on links of the host; the rest is tried again when
+    /// somebody wants in.
+    fn open_parents(&mut self, instance: &str) {
+        let records = self.records.clone();
+        let on_links = ["macvlan", "ipvlan"];
+        for record in records.iter().filter(|record| on_links.contains(&&*record.driver)) {
+            if let Err(error) = self.open_parent(record, instance) {
+                tracing::error!(network = record.name, %error, "set up a network");
+            }
+        }
+    }
+
+    fn open_parent(&mut self, record: &NetworkRecord, instance: &str) -> Result<(), NetworkError> {
+        let others: Vec<_> =
+            self.parents.iter().map(|(id, network)| (id.to_string(), network)).collect();
+        let mut network = ParentNetwork::open(record, instance, &others, &mut self.route)?;
+        let inside = self.endpoints.values().filter(|endpoint| endpoint.network_id == record.id);
+        for ip in inside.flat_map(Endpoint::ips) {
+            network.reserve(ip);
+        }
+        self.parents.insert(record.id.clone(), network);
+        Ok(())
+    }
+
+    fn close_parent(&mut self, record: &NetworkRecord, instance: &str) -> Result<(), NetworkError> {
+        let Some(network) = self.parents.remove(&record.id) else { return Ok(()) };
+        let mut others = self.parents.iter();
+        let heir = others.find(|(_, other)| other.parent == network.parent);
+        let heir = heir.and_then(|(id, _)| self.records.iter().find(|record| record.id == *id));
+        network.close(record, instance, heir, &mut self.route)
     }
 
     /// Links with our alias that are no member's and no network's.

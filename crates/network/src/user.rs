@@ -141,8 +141,10 @@ pub(crate) fn plan(
     others: &[Subnet],
     used: &[Subnet],
 ) -> Result<NetworkRecord, NetworkError> {
-    check_driver(request)?;
-    BridgeOptions::parse(&request.options, config.mtu)?;
+    let driver = check_driver(request)?;
+    if driver == "bridge" {
+        BridgeOptions::parse(&request.options, config.mtu)?;
+    }
     let mut pools = Vec::new();
     let mut reasons = Vec::new();
     for asked in &request.pools {
@@ -157,24 +159,24 @@ pub(crate) fn plan(
             return Err(NetworkError::PoolOverlap);
         }
     }
-    if pools.iter().filter(|pool| pool.subnet.is_ipv4()).count() > 1
-        || pools.iter().filter(|pool| !pool.subnet.is_ipv4()).count() > 1
-    {
-        let feature = "several subnets of one family".to_owned();
-        return Err(NetworkError::Unsupported { feature });
+    let count = |ipv4| pools.iter().filter(|pool| pool.subnet.is_ipv4() == ipv4).count();
+    if driver == "bridge" && (count(true) > 1 || count(false) > 1) {
+        return Err(NetworkError::SeveralSubnets);
     }
+    // There is no way out for which a gateway would be shown.
+    let shown = driver == "bridge" || !request.internal;
     if request.enable_ipv4 && !pools.iter().any(|pool| pool.subnet.is_ipv4()) {
         let all: Vec<_> = used.iter().chain(others).copied().collect();
         let subnet = bridge::pick(config, &all).ok_or(NetworkError::PoolsExhausted)?;
-        pools.push(chosen(subnet));
+        pools.push(PoolRecord { gateway_shown: shown, ..chosen(subnet) });
     }
     if request.enable_ipv6 && !pools.iter().any(|pool| !pool.subnet.is_ipv4()) {
-        pools.push(chosen(unique_local()));
+        pools.push(PoolRecord { gateway_shown: shown, ..chosen(unique_local()) });
     }
     Ok(NetworkRecord {
         id: Id::from_random(sys::random::bytes()),
         name: request.name.clone(),
-        driver: "bridge".to_owned(),
+        driver: driver.to_owned(),
         created_nanos: now_nanos(),
         user: Some(UserNetwork {
             enable_ipv4: request.enable_ipv4,
@@ -189,20 +191,19 @@ pub(crate) fn plan(
     })
 }
 
-fn check_driver(request: &NetworkRequest) -> Result<(), NetworkError> {
-    match request.driver.as_str() {
-        "" | "bridge" => {}
+/// The driver's name; none is the bridge.
+fn check_driver(request: &NetworkRequest) -> Result<&str, NetworkError> {
+    let driver = match request.driver.as_str() {
+        "" => "bridge",
+        driver @ ("bridge" | "macvlan" | "ipvlan") => driver,
         driver @ ("host" | "null") => {
             return Err(NetworkError::OneInstance { driver: driver.to_owned() });
         }
         "overlay" => return Err(NetworkError::NotAManager),
-        driver @ ("macvlan" | "ipvlan") => {
-            return Err(NetworkError::Unsupported { feature: format!("network driver {driver}") });
-        }
         driver => return Err(NetworkError::NoPlugin { name: driver.to_owned() }),
-    }
+    };
     match request.ipam_driver.as_str() {
-        "" | "default" => Ok(()),
+        "" | "default" => Ok(driver),
         driver => Err(NetworkError::NoPlugin { name: driver.to_owned() }),
     }
 }
@@ -370,7 +371,14 @@ mod tests {
         };
         check(driver("nope"), "plugin \"nope\" not found");
         check(driver("host"), "only one instance of \"host\" network is allowed");
-        check(driver("macvlan"), "network driver macvlan is not supported yet");
+        let pool = |subnet: &str| asked(subnet, "", "").pools.remove(0);
+        let several = NetworkRequest {
+            pools: vec![pool("10.78.0.0/24"), pool("10.79.0.0/24")],
+            ..NetworkRequest::default()
+        };
+        check(several.clone(), "bridge driver doesn't support multiple subnets");
+        let on_parent = NetworkRequest { driver: "macvlan".to_owned(), ..several };
+        assert_eq!(planned(&on_parent).unwrap().len(), 2);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Network interfaces of containers: veth pairs born in place, and what is set inside.
+//! Network interfaces of containers: veth pairs born in place, links on a link of the host
+//! (macvlan, ipvlan), and what is set inside.
 //!
 //! The container's end is made in its namespace by the one message that makes the pair: moving a
 //! link between namespaces, or deleting one, waits for a grace period (19 ms here) and happens on
@@ -19,11 +20,14 @@ use rustix::io::Errno;
 use sys::netlink::{Attributes, Batch, NetlinkError, Socket, namespace, route};
 
 use crate::protocol::Failure;
-use crate::spec::Interface;
+use crate::spec::{Interface, LinkKind};
 
 /// Makes the veth pair of `interface` and configures both ends; also brings up `lo` inside.
 /// Either all of it is done or no link is left.
 pub fn plug(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    if interface.link != LinkKind::Veth {
+        return plug_child(interface, container_netns);
+    }
     let name = &interface.host_name;
     let mut host = Socket::route().map_err(|error| failure(name, &error))?;
     let bridge = host.link_index(&interface.bridge);
@@ -44,6 +48,95 @@ pub fn plug(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<()
         // when the daemon reconciles.
         drop(unplug(name));
     })
+}
+
+/// Makes a link on a link of the host. It is born under another name: older kernels look for that
+/// which it is to have among the host's links.
+fn plug_child(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    const MAKE: &str = "make link on";
+    let parent_name = &interface.bridge;
+    let mut host = Socket::route().map_err(|error| failure(parent_name, &error))?;
+    let parent = host.link_index(parent_name).map_err(|error| failure(parent_name, &error))?;
+    let born = format!("bxs{:07x}", u32::from_ne_bytes(sys::random::bytes()) >> 4);
+    let mut batch = Batch::new();
+    route::create_link_down(&mut batch, MAKE, &born, |link| {
+        link.u32(route::IFLA_LINK, parent);
+        link.descriptor(route::IFLA_NET_NS_FD, container_netns);
+        if has_own_mac(interface) {
+            link.bytes(route::IFLA_ADDRESS, &interface.mac);
+        }
+        link.nested(route::IFLA_LINKINFO, |info| describe_child(info, interface.link));
+    });
+    host.transact(&mut batch).map_err(|error| match error.errno {
+        Errno::OPNOTSUPP => {
+            let kind = kind_name(interface.link);
+            let step = format!("{MAKE} {parent_name} (the kernel has no module {kind})");
+            Failure::System { step, errno: error.errno.raw_os_error() }
+        }
+        _ => failure(parent_name, &error),
+    })?;
+    let enter = |error| io_failure("enter the container's network namespace".to_owned(), &error);
+    let named = namespace::visit(container_netns, || {
+        let named = name_child(interface, &born);
+        named.inspect_err(|_| drop(unplug(&born).and_then(|()| unplug(&interface.container_name))))
+    });
+    named.map_err(enter)?
+}
+
+/// Inside: names and configures what was born as `born`.
+fn name_child(interface: &Interface, born: &str) -> Result<(), Failure> {
+    let name = &interface.container_name;
+    let in_container = |error: NetlinkError| failure(name, &error);
+    let mut inside = Socket::route().map_err(in_container)?;
+    let index = inside.link_index(born).map_err(in_container)?;
+    let mut batch = Batch::new();
+    route::rename_link(&mut batch, "name link", index, name);
+    inside.transact(&mut batch).map_err(in_container)?;
+    write_settings(interface)?;
+    inside.transact(&mut bring_up(interface, index)).map_err(in_container)?;
+    route::settle(&mut inside, name).map_err(in_container)?;
+    if has_own_mac(interface) {
+        inside.transact(&mut announce(interface)).map_err(in_container)?;
+    }
+    Ok(())
+}
+
+fn has_own_mac(interface: &Interface) -> bool {
+    match interface.link {
+        LinkKind::Veth => true,
+        LinkKind::Macvlan { mode } => mode != LinkKind::MACVLAN_PASSTHRU,
+        LinkKind::Ipvlan { .. } => false,
+    }
+}
+
+const fn kind_name(link: LinkKind) -> &'static str {
+    match link {
+        LinkKind::Veth => "veth",
+        LinkKind::Macvlan { .. } => "macvlan",
+        LinkKind::Ipvlan { .. } => "ipvlan",
+    }
+}
+
+fn describe_child(info: &mut Attributes<'_>, link: LinkKind) {
+    info.text(route::IFLA_INFO_KIND, kind_name(link));
+    info.nested(route::IFLA_INFO_DATA, |data| match link {
+        LinkKind::Veth => {}
+        LinkKind::Macvlan { mode } => data.u32(route::IFLA_MACVLAN_MODE, mode),
+        LinkKind::Ipvlan { flags } => {
+            const L2: u16 = 0;
+            data.bytes(route::IFLA_IPVLAN_MODE, &L2.to_ne_bytes());
+            data.bytes(route::IFLA_IPVLAN_FLAGS, &flags.to_ne_bytes());
+        }
+    });
+}
+
+/// Takes an interface of a running container away.
+pub fn take_away(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    if interface.link == LinkKind::Veth {
+        return unplug(&interface.host_name);
+    }
+    let enter = |error| io_failure("enter the container's network namespace".to_owned(), &error);
+    namespace::visit(container_netns, || unplug(&interface.container_name)).map_err(enter)?
 }
 
 /// Deletes a host end and with it the pair; no error when there is none. Waits for a grace

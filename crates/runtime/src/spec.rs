@@ -210,11 +210,35 @@ pub struct NetworkSetup {
     pub note: String,
 }
 
-/// A veth pair: one end on the host in a bridge, the other born inside the container.
+/// What a container's interface is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    #[default]
+    Veth,
+    /// On a link of the host, with a MAC of its own. The mode is the kernel's number.
+    Macvlan { mode: u32 },
+    /// On a link of the host, with that one's MAC, in mode l2.
+    Ipvlan { flags: u16 },
+}
+
+impl LinkKind {
+    pub const MACVLAN_PRIVATE: u32 = 1;
+    pub const MACVLAN_VEPA: u32 = 2;
+    pub const MACVLAN_BRIDGE: u32 = 4;
+    pub const MACVLAN_PASSTHRU: u32 = 8;
+}
+
+/// A veth pair, one end on the host in a bridge, the other born inside the container; or only that
+/// inside, on a link of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Interface {
+    #[serde(default)]
+    pub link: LinkKind,
+    /// Empty for what has no end on the host.
     pub host_name: String,
     pub container_name: String,
+    /// Or the parent link.
     pub bridge: String,
     /// Set on the host end, so that a daemon knows its own links: `boxship:<bridge>:<container>`.
     #[serde(default)]

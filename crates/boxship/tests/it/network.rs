@@ -531,9 +531,9 @@ fn networks_refuse_in_dockers_words() {
     create(json!({"Name": "host"}), 403, "operation is not permitted on predefined host network ");
     create(json!({"Name": "x", "Driver": "nope"}), 404, "plugin \"nope\" not found");
     create(
-        json!({"Name": "x", "Driver": "macvlan"}),
-        501,
-        "network driver macvlan is not supported yet",
+        json!({"Name": "x", "Driver": "macvlan", "Options": {"macvlan_mode": "foo"}}),
+        500,
+        "requested macvlan mode 'foo' is not valid, 'bridge' mode is the macvlan driver default",
     );
     create(
         json!({"Name": "x", "ConfigOnly": true}),

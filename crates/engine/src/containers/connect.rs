@@ -158,18 +158,19 @@ impl Task {
             give_gateways_back(&mut endpoints);
             choose_gateway(definition, &mut endpoints);
         }
-        let heir = endpoints.iter().find(|endpoint| was_gateway && is_gateway(endpoint));
-        let heir = heir.and_then(|endpoint| endpoint.interface.clone());
+        // One for each family, perhaps the same.
+        let heirs = endpoints.iter().filter(|endpoint| was_gateway && is_gateway(endpoint));
+        let heirs: Vec<_> = heirs.filter_map(|endpoint| endpoint.interface.clone()).collect();
         let link = gone.interface.clone();
         let netns = self.network_namespace();
         run_blocking(move || {
+            let netns = netns?;
             if let Some(interface) = link {
-                interfaces::unplug(&interface.host_name).map_err(start_failure)?;
+                interfaces::take_away(&interface, netns.as_fd()).map_err(start_failure)?;
             }
-            if let Some(interface) = heir {
-                interfaces::route_through(&interface, netns?.as_fd()).map_err(start_failure)?;
-            }
-            Ok(())
+            heirs.iter().try_for_each(|interface| {
+                interfaces::route_through(interface, netns.as_fd()).map_err(start_failure)
+            })
         })
         .await?;
         if let Err(error) = remove_host_entries(&self.shared, &self.state, &gone.ips()) {
@@ -179,7 +180,7 @@ impl Task {
         let ports = gone.published.clone();
         self.detach_networks([gone]);
         // They go with the way to the world.
-        let heir = endpoints.iter_mut().find(|endpoint| is_gateway(endpoint));
+        let heir = way_out(&mut endpoints);
         if let Some(heir) = heir.filter(|_| !ports.is_empty())
             && let Err(error) = self.shared.networks.move_ports(heir, ports)
         {
@@ -251,6 +252,15 @@ pub(crate) fn is_gateway(endpoint: &Endpoint) -> bool {
         .is_some_and(|interface| interface.gateway_v4.is_some() || interface.gateway_v6.is_some())
 }
 
+/// The endpoint that ports are published on: that of IPv4's default route, else of IPv6's.
+pub(super) fn way_out(endpoints: &mut [Endpoint]) -> Option<&mut Endpoint> {
+    let has_ipv4 = |endpoint: &Endpoint| {
+        endpoint.interface.as_ref().is_some_and(|interface| interface.gateway_v4.is_some())
+    };
+    let at = endpoints.iter().position(has_ipv4).or_else(|| endpoints.iter().position(is_gateway));
+    at.and_then(|at| endpoints.get_mut(at))
+}
+
 /// Gives endpoints that did not lead to the world their gateways back, to choose among them.
 fn give_gateways_back(endpoints: &mut [Endpoint]) {
     for endpoint in endpoints {
@@ -265,22 +275,25 @@ fn give_gateways_back(endpoints: &mut [Endpoint]) {
     }
 }
 
-/// Leaves one endpoint with gateways: that of the highest priority, of these the first by name.
+/// Leaves one endpoint with a gateway of each family: of those that have one, that of the highest
+/// priority, of these the first by name.
 pub(super) fn choose_gateway(definition: &Definition, endpoints: &mut [Endpoint]) {
     let priority = |endpoint: &Endpoint| {
         let settings = definition.endpoints.get(&endpoint.network_name);
         settings.map_or(0, |settings| settings.gw_priority)
     };
-    let candidates = endpoints.iter().filter(|endpoint| endpoint.gateway_v4.is_some());
-    let best = candidates
-        .min_by_key(|endpoint| (-priority(endpoint), endpoint.network_name.clone()))
-        .map(|endpoint| endpoint.network_id.clone());
+    let best = |has_gateway: fn(&Endpoint) -> bool| {
+        let candidates = endpoints.iter().filter(|endpoint| has_gateway(endpoint));
+        candidates
+            .min_by_key(|endpoint| (-priority(endpoint), endpoint.network_name.clone()))
+            .map(|endpoint| endpoint.network_id.clone())
+    };
+    let v4 = best(|endpoint| endpoint.gateway_v4.is_some());
+    let v6 = best(|endpoint| endpoint.gateway_v6.is_some());
     for endpoint in endpoints.iter_mut() {
-        if Some(&endpoint.network_id) != best.as_ref()
-            && let Some(interface) = &mut endpoint.interface
-        {
-            (interface.gateway_v4, interface.gateway_v6) = (None, None);
-        }
+        let Some(interface) = &mut endpoint.interface else { continue };
+        interface.gateway_v4.take_if(|_| Some(&endpoint.network_id) != v4.as_ref());
+        interface.gateway_v6.take_if(|_| Some(&endpoint.network_id) != v6.as_ref());
     }
 }
 

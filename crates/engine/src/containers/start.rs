@@ -353,8 +353,7 @@ impl Task {
         definition: &Definition,
         endpoints: &mut [Endpoint],
     ) -> Result<Option<OwnedFd>> {
-        let gateway = endpoints.iter_mut().find(|endpoint| super::connect::is_gateway(endpoint));
-        let Some(endpoint) = gateway else { return Ok(None) };
+        let Some(endpoint) = super::connect::way_out(endpoints) else { return Ok(None) };
         let published = super::ports::wanted(definition)
             .and_then(|wanted| self.shared.networks.publish(endpoint, &wanted));
         published.map_err(|error| {
@@ -457,15 +456,10 @@ impl Task {
     }
 
     pub(super) fn emit_network(&self, action: &str, endpoint: &Endpoint) {
-        let driver = match endpoint.network_name.as_str() {
-            "none" => "null",
-            "host" => "host",
-            _ => "bridge",
-        };
         let attributes = [
             ("container", self.container.id.as_str()),
             ("name", &endpoint.network_name),
-            ("type", driver),
+            ("type", endpoint.driver()),
         ];
         let attributes =
             attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use network::features::Module;
-use network::nft::{Family, Table, contents};
 use network::{Endpoint, NetworkConfig, NetworkError, Networks, PortRequest, Protocol};
 use spec::{ErrorKind, Kinded as _};
 use sys::netlink::Socket;
+use sys::netlink::nft::{Family, Table, contents};
 
 use crate::world::{Host, attach, id};
 
@@ -144,6 +144,7 @@ fn without_bridges_other_networks_remain() {
         ipv4: None,
         ipv6: None,
         mac: None,
+        names: Vec::new(),
     };
     let error = networks.attach("bridge", &request).unwrap_err();
     assert_eq!(

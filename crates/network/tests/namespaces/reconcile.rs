@@ -209,6 +209,7 @@ fn networks_of_one_family_live_and_come_back() {
             ipv4: None,
             ipv6: None,
             mac: None,
+            names: Vec::new(),
         };
         host.plug(networks.attach("six", &request).unwrap())
     };

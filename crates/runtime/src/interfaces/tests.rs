@@ -9,6 +9,7 @@ use super::*;
 
 fn interface(host_name: &str) -> Interface {
     Interface {
+        link: Default::default(),
         host_name: host_name.to_owned(),
         container_name: "eth0".to_owned(),
         bridge: "testbr0".to_owned(),

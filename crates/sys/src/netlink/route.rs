@@ -12,6 +12,7 @@ use super::{
 pub const IFLA_ADDRESS: u16 = 1;
 pub const IFLA_IFNAME: u16 = 3;
 pub const IFLA_MTU: u16 = 4;
+pub const IFLA_LINK: u16 = 5;
 pub const IFLA_MASTER: u16 = 10;
 pub const IFLA_LINKINFO: u16 = 18;
 pub const IFLA_IFALIAS: u16 = 20;
@@ -23,6 +24,10 @@ pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
 pub const IFLA_BRPORT_MODE: u16 = 4;
 pub const IFLA_BRPORT_ISOLATED: u16 = 33;
 pub const VETH_INFO_PEER: u16 = 1;
+pub const IFLA_MACVLAN_MODE: u16 = 1;
+pub const IFLA_IPVLAN_MODE: u16 = 1;
+pub const IFLA_IPVLAN_FLAGS: u16 = 2;
+pub const IFLA_VLAN_ID: u16 = 1;
 pub const UP: u32 = 1;
 /// The index of `lo` in every namespace.
 pub const LOOPBACK: u32 = 1;
@@ -103,6 +108,26 @@ pub fn change_link(
         link.text(IFLA_IFNAME, name);
         fill(link);
     });
+}
+
+/// Gives a link that is down another name.
+pub fn rename_link(batch: &mut Batch, step: &'static str, index: u32, name: &str) {
+    batch.message(step, NEW_LINK, 0, &link_header(index, 0, 0), |link| {
+        link.text(IFLA_IFNAME, name);
+    });
+}
+
+/// Whether the kernel has this kind of link, one that needs a parent: without one none is made.
+pub fn knows_kind(socket: &mut Socket, kind: &str) -> Result<bool, NetlinkError> {
+    let mut batch = Batch::new();
+    batch.message("try", NEW_LINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0), |link| {
+        link.nested(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind));
+    });
+    match socket.transact(&mut batch) {
+        Err(error) if error.errno == rustix::io::Errno::OPNOTSUPP => Ok(false),
+        Err(error) if error.errno == rustix::io::Errno::INVAL => Ok(true),
+        other => other.map(|()| true),
+    }
 }
 
 pub fn set_up(batch: &mut Batch, step: &'static str, index: u32) {

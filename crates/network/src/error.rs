@@ -112,6 +112,10 @@ pub enum NetworkError {
     NoFirewall,
     #[error("{feature} needs the kernel module {}, which this kernel does not have", module.name())]
     MissingModule { feature: &'static str, module: Module },
+    #[error(
+        "links without inter-container communication need the packet filter, which --iptables=false forbids"
+    )]
+    NoLinks,
     #[error("keep the ports' sockets")]
     PortSockets(#[source] std::io::Error),
 }
@@ -158,7 +162,8 @@ impl Kinded for NetworkError {
             Self::Unsupported { .. }
             | Self::NoAddressToPublish { .. }
             | Self::NoFirewall
-            | Self::MissingModule { .. } => ErrorKind::NotImplemented,
+            | Self::MissingModule { .. }
+            | Self::NoLinks => ErrorKind::NotImplemented,
             Self::NoBridge
             | Self::NoName
             | Self::Invalid { .. }

@@ -3,6 +3,7 @@
 //! ```text
 //! table inet boxship_<bridge> {                      # what the host routes
 //!     set bridges { ifname }   set uplinks { ifname }
+//!     set link4 { address . address . protocol . port }   # who may speak to whom; link6 for IPv6
 //!     map any4   { protocol . port : address . port }           # published on every address
 //!     map bound4 { address . protocol . port : address . port } # on one; the same for IPv6
 //!     chain raw { type filter hook prerouting priority -300; policy accept
@@ -22,7 +23,10 @@
 //!         oifname != @bridges accept
 //!         ct state established,related accept
 //!         ct status dnat accept                           # published ports
-//!         iifname B oifname B accept                      # drop with icc=false; for each bridge
+//!         ip saddr . ip daddr . protocol . port @link4 accept       # only with icc=false, if the
+//!                                                     # kernel has bridges' frames filtered here
+//!         iifname B oifname B accept                      # drop with icc=false, but for IPv6's
+//!                                                     # neighbour discovery; for each bridge
 //!         drop                                            # neighbours, other bridges
 //!     }
 //!     chain postrouting { type nat hook postrouting priority 100; policy accept
@@ -40,8 +44,19 @@
 //!         ether saddr @macs  iifname . ether saddr != @port_macs drop
 //!         ... the same for ARP's sender, IPv4's and IPv6's source, and ND's target
 //!     }
+//!     set link4, link6 { as above }   set doors { ifname }   # see [`crate::links`]
+//!     chain forward { type filter hook forward priority 0; policy accept     # only with icc=false
+//!         ether type arp accept; icmpv6 type { 135, 136 } accept
+//!         ip saddr . ip daddr . protocol . port @link4 accept         # where one speaks to
+//!         oifname @doors tcp flags & (syn | ack) == syn drop          # nobody calls back
+//!         ip daddr . ip saddr . protocol . source port @link4 accept  # the answers
+//!         iifname @doors drop; oifname @doors drop
+//!     }
 //! }
 //! ```
+//!
+//! The second of these chains works without conntrack, which few kernels have for bridges: who is
+//! linked to may send UDP from the open port to any port of the other, as with dockerd.
 //!
 //! The second table refuses what belongs to somebody else, rather than allowing only what was
 //! given: a container with its own inner addresses (a VIP, a nested bridge) works as on Docker.
@@ -65,6 +80,7 @@ use sys::netlink::nft::{
 use sys::netlink::{NetlinkError, Socket};
 
 use crate::features::{self, Missing, Module};
+use crate::links::{LinkRules, OpenPort};
 use crate::ports::Published;
 use crate::subnet::Subnet;
 
@@ -76,6 +92,7 @@ pub struct Plan {
     pub uplinks: Vec<String>,
     pub ipv4: bool,
     pub ipv6: bool,
+    pub links: LinkRules,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,9 +127,11 @@ const PREROUTING: BaseChain =
 const RAW: BaseChain = BaseChain { name: "raw", ..PREROUTING };
 const DNAT: BaseChain =
     BaseChain { name: "dnat", kind: "nat", hook: Hook::Prerouting, priority: -100 };
+const BRIDGED_FORWARD: BaseChain =
+    BaseChain { name: "forward", kind: "filter", hook: Hook::Forward, priority: 0 };
 const DNAT_OWN: BaseChain = BaseChain { name: "dnat_own", hook: Hook::Output, ..DNAT };
 
-const ROUTED_SETS: [Set; 6] = [
+const ROUTED_SETS: [Set; 8] = [
     set("bridges", &[Field::InterfaceName]),
     set("uplinks", &[Field::InterfaceName]),
     Set { name: "any4", key: &[Field::Protocol, Field::Port], data: &[Field::Ipv4, Field::Port] },
@@ -127,8 +146,10 @@ const ROUTED_SETS: [Set; 6] = [
         key: &[Field::Ipv6, Field::Protocol, Field::Port],
         data: &[Field::Ipv6, Field::Port],
     },
+    LINK4,
+    LINK6,
 ];
-const BRIDGED_SETS: [Set; 7] = [
+const BRIDGED_SETS: [Set; 10] = [
     set("ports", &[Field::InterfaceName]),
     set("macs", &[Field::Mac]),
     set("ipv4", &[Field::Ipv4]),
@@ -136,11 +157,23 @@ const BRIDGED_SETS: [Set; 7] = [
     set("port_macs", &[Field::InterfaceName, Field::Mac]),
     set("port_ipv4", &[Field::InterfaceName, Field::Ipv4]),
     set("port_ipv6", &[Field::InterfaceName, Field::Ipv6]),
+    set("doors", &[Field::InterfaceName]),
+    LINK4,
+    LINK6,
 ];
+const LINK4: Set = set("link4", &[Field::Ipv4, Field::Ipv4, Field::Protocol, Field::Port]);
+const LINK6: Set = set("link6", &[Field::Ipv6, Field::Ipv6, Field::Protocol, Field::Port]);
 
 const fn set(name: &'static str, key: &'static [Field]) -> Set {
     Set { name, key, data: &[] }
 }
+
+const ARP: u16 = 0x0806;
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Solicitation and advertisement: IPv6's ARP.
+const NEIGHBOUR_DISCOVERY: [u8; 2] = [135, NEIGHBOUR_ADVERTISEMENT];
 
 const ESTABLISHED_OR_RELATED: u32 = 1 << 1 | 1 << 2;
 const STATUS_DNAT: u32 = 1 << 5;
@@ -243,6 +276,7 @@ impl Firewall {
             if !self.missing.has(Module::NftMetaBridge) {
                 write_bridged(&mut transaction, &self.bridged, plan);
             }
+            self.add_links(&mut transaction, &plan.links);
             for member in members {
                 self.add_elements(&mut transaction, member);
             }
@@ -303,6 +337,30 @@ impl Firewall {
             transaction.delete_element(&self.routed, &translation(published));
         }
         transaction.commit_any(&mut self.socket)
+    }
+
+    /// Takes back and opens what links open; one element each, in both tables.
+    pub fn change_links(&mut self, gone: &LinkRules, new: &LinkRules) -> Result<(), NetlinkError> {
+        let mut transaction = Transaction::new();
+        for door in &gone.doors {
+            transaction.delete_element(&self.bridged, &door_element(door));
+        }
+        for element in gone.open.iter().map(link_element) {
+            transaction.delete_element(&self.routed, &element);
+            transaction.delete_element(&self.bridged, &element);
+        }
+        self.add_links(&mut transaction, new);
+        transaction.commit(&mut self.socket)
+    }
+
+    fn add_links(&self, transaction: &mut Transaction, links: &LinkRules) {
+        for door in &links.doors {
+            transaction.add_element(&self.bridged, &door_element(door));
+        }
+        for element in links.open.iter().map(link_element) {
+            transaction.add_element(&self.routed, &element);
+            transaction.add_element(&self.bridged, &element);
+        }
     }
 
     fn add_elements(&self, transaction: &mut Transaction, member: &Member) {
@@ -441,6 +499,12 @@ fn write_bridged(transaction: &mut Transaction, table: &Table, plan: &Plan) {
     for rule in spoofing_rules() {
         transaction.rule(table, PREROUTING.name, &rule);
     }
+    if plan.bridges.iter().any(|bridge| !bridge.icc) {
+        transaction.chain(table, &BRIDGED_FORWARD);
+        for rule in door_rules() {
+            transaction.rule(table, BRIDGED_FORWARD.name, &rule);
+        }
+    }
 }
 
 /// What nobody but the bridge itself may claim.
@@ -491,8 +555,15 @@ fn forward_rules(plan: &Plan, missing: &Missing) -> Vec<Rule> {
         rules.push([state, accept()].concat());
         rules.push([conntrack_any(Conntrack::Status, STATUS_DNAT), accept()].concat());
     }
+    if plan.bridges.iter().any(|bridge| !bridge.icc) {
+        let pass = |family| [conversation(family, Way::There), accept()].concat();
+        rules.extend([pass(Family::Ipv4), pass(Family::Ipv6)]);
+    }
     for bridge in &plan.bridges {
         let within = [name_is(Meta::InputName, bridge), name_is(Meta::OutputName, bridge)].concat();
+        for kind in NEIGHBOUR_DISCOVERY.into_iter().filter(|_| !bridge.icc) {
+            rules.push([within.clone(), icmpv6_is(kind), accept()].concat());
+        }
         rules.push([within, if bridge.icc { accept() } else { drop_it() }].concat());
     }
     if knows_answers {
@@ -639,11 +710,6 @@ fn loopback_v6() -> Subnet {
 
 /// Frames from our ports whose sender is somebody else's.
 fn spoofing_rules() -> Vec<Rule> {
-    const ARP: u16 = 0x0806;
-    const IPV4: u16 = 0x0800;
-    const IPV6: u16 = 0x86dd;
-    const ICMPV6: u8 = 58;
-    const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     let claims = |layer, offset, length, all, own| {
         vec![
             Expression::LoadPacket { layer, offset, length, register: 2 },
@@ -653,18 +719,7 @@ fn spoofing_rules() -> Vec<Rule> {
             Expression::Verdict(Verdict::Drop),
         ]
     };
-    let carries = |protocol: u16| {
-        vec![
-            Expression::LoadMeta { key: Meta::Protocol, register: 1 },
-            Expression::Equal { register: 1, value: protocol.to_be_bytes().to_vec() },
-        ]
-    };
-    let advertises = vec![
-        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
-        Expression::Equal { register: 1, value: vec![ICMPV6] },
-        Expression::LoadPacket { layer: Layer::Transport, offset: 0, length: 1, register: 1 },
-        Expression::Equal { register: 1, value: vec![NEIGHBOUR_ADVERTISEMENT] },
-    ];
+    let advertises = icmpv6_is(NEIGHBOUR_ADVERTISEMENT);
     let not_ours = vec![
         Expression::LoadMeta { key: Meta::InputName, register: 1 },
         Expression::NotInSet { set: "ports", register: 1 },
@@ -678,6 +733,92 @@ fn spoofing_rules() -> Vec<Rule> {
         [carries(IPV6), claims(Layer::Network, 8, 16, "ipv6", "port_ipv6")].concat(),
         [carries(IPV6), advertises, claims(Layer::Transport, 8, 16, "ipv6", "port_ipv6")].concat(),
     ]
+}
+
+/// From whom a packet of an open conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the one that has the link.
+    There,
+    Back,
+}
+
+/// Matches the packets of conversations that links open.
+fn conversation(family: Family, way: Way) -> Rule {
+    let (set, source, length) =
+        if family == Family::Ipv4 { ("link4", 12, 4) } else { ("link6", 8, 16) };
+    let words = length / 4;
+    let destination = source + length;
+    let (from, to, port) =
+        if way == Way::There { (source, destination, 2) } else { (destination, source, 0) };
+    let address = |offset, at| {
+        let register = word(at);
+        Expression::LoadPacket { layer: Layer::Network, offset, length, register }
+    };
+    let port = Expression::LoadPacket {
+        layer: Layer::Transport,
+        offset: port,
+        length: 2,
+        register: word(2 * words + 1),
+    };
+    let protocol = match family {
+        Family::Ipv4 => IPV4,
+        _ => IPV6,
+    };
+    let key = vec![
+        address(from, 0),
+        address(to, words),
+        Expression::LoadMeta { key: Meta::L4Protocol, register: word(2 * words) },
+        port,
+        Expression::InSet { set, register: 1 },
+    ];
+    [carries(protocol), key].concat()
+}
+
+/// Frames between ports, through doors.
+fn door_rules() -> Vec<Rule> {
+    const TCP: u8 = 6;
+    const FLAGS: u32 = 13;
+    const SYN: u8 = 1 << 1;
+    const ACK: u8 = 1 << 4;
+    let through = |key| {
+        vec![
+            Expression::LoadMeta { key, register: 1 },
+            Expression::InSet { set: "doors", register: 1 },
+        ]
+    };
+    let begins = vec![
+        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
+        Expression::Equal { register: 1, value: vec![TCP] },
+        Expression::LoadPacket { layer: Layer::Transport, offset: FLAGS, length: 1, register: 1 },
+        Expression::And { register: 1, mask: vec![SYN | ACK] },
+        Expression::Equal { register: 1, value: vec![SYN] },
+    ];
+    let [solicits, advertises] =
+        NEIGHBOUR_DISCOVERY.map(|kind| [carries(IPV6), icmpv6_is(kind), accept()].concat());
+    vec![
+        [carries(ARP), accept()].concat(),
+        solicits,
+        advertises,
+        [conversation(Family::Ipv4, Way::There), accept()].concat(),
+        [conversation(Family::Ipv6, Way::There), accept()].concat(),
+        [through(Meta::OutputName), begins, drop_it()].concat(),
+        [conversation(Family::Ipv4, Way::Back), accept()].concat(),
+        [conversation(Family::Ipv6, Way::Back), accept()].concat(),
+        [through(Meta::InputName), drop_it()].concat(),
+        [through(Meta::OutputName), drop_it()].concat(),
+    ]
+}
+
+fn door_element(port: &str) -> Element {
+    Element::key("doors", interface_name(port))
+}
+
+fn link_element(open: &OpenPort) -> Element {
+    let set = if open.from.is_ipv4() { LINK4.name } else { LINK6.name };
+    let protocol = vec![open.protocol.number(), 0, 0, 0];
+    let port = [open.port.to_be_bytes(), [0, 0]].concat();
+    Element::key(set, [octets(open.from), octets(open.to), protocol, port].concat())
 }
 
 /// The elements that a container's end brings along, between ports.
@@ -724,6 +865,24 @@ fn family_is(family: Family) -> Rule {
     vec![
         Expression::LoadMeta { key: Meta::Family, register: 1 },
         Expression::Equal { register: 1, value: vec![family as u8] },
+    ]
+}
+
+/// What follows the frame's header.
+fn carries(protocol: u16) -> Rule {
+    vec![
+        Expression::LoadMeta { key: Meta::Protocol, register: 1 },
+        Expression::Equal { register: 1, value: protocol.to_be_bytes().to_vec() },
+    ]
+}
+
+fn icmpv6_is(kind: u8) -> Rule {
+    const ICMPV6: u8 = 58;
+    vec![
+        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
+        Expression::Equal { register: 1, value: vec![ICMPV6] },
+        Expression::LoadPacket { layer: Layer::Transport, offset: 0, length: 1, register: 1 },
+        Expression::Equal { register: 1, value: vec![kind] },
     ]
 }
 

@@ -17,7 +17,7 @@
 //! containers ([`Networks::reconcile`]). Only what networks are is on disk.
 //!
 //! Start reading at [`Networks`]. [`firewall`] draws the rules, [`ipam`] hands out addresses,
-//! [`ports`] the host's ports, [`files`] writes `resolv.conf`, `hosts` and `hostname`.
+//! [`ports`] the host's ports, `links` what `--icc=false` lets pass, [`files`] writes `resolv.conf`, `hosts` and `hostname`.
 //!
 //! To add a network driver: a plan of links and rules beside [`bridge`], and its name in
 //! `networks`; nothing else knows drivers.
@@ -32,6 +32,7 @@ pub mod features;
 pub mod files;
 pub mod firewall;
 pub mod ipam;
+mod links;
 mod macvlan;
 mod names;
 mod networks;
@@ -44,6 +45,7 @@ mod wall;
 
 pub use config::{AddressPool, NetworkConfig};
 pub use error::NetworkError;
+pub use links::{Link, LinkRules, OpenPort};
 pub use networks::{Endpoint, EndpointRequest, EndpointSummary, NetworkInfo, Networks, PoolInfo};
 pub use ports::{PortRequest, Protocol, Published};
 pub use subnet::Subnet;

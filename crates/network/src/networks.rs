@@ -8,7 +8,7 @@
 //! is gone by then, or goes with its namespace. A crash in between leaves an address and set
 //! elements in no container's name: [`Networks::reconcile`] at the next start forgets both.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -27,6 +27,7 @@ use crate::conntrack;
 use crate::error::NetworkError;
 use crate::features::{Missing, Module};
 use crate::firewall::Member;
+use crate::links::{self, LinkRules, Links};
 use crate::macvlan::ParentNetwork;
 use crate::names::NameTable;
 use crate::ports::{self, Place, PortRequest, Published};
@@ -166,6 +167,7 @@ pub(crate) struct State {
     /// Those on a link of the host, likewise.
     pub parents: HashMap<Id, ParentNetwork>,
     pub endpoints: HashMap<(Id, Id), Endpoint>,
+    links: Links,
     /// Where the next search in the ephemeral range begins.
     next_port: u16,
     /// What bridges need and the kernel does not have.
@@ -222,10 +224,13 @@ impl Networks {
             bridges,
             parents: HashMap::new(),
             endpoints: HashMap::new(),
+            links: Links::default(),
             next_port: 0,
             missing,
             suspects: HashSet::new(),
         };
+        // Which of them are doors is known with `reconcile`; until then all may be.
+        state.wall.plan.links.doors = state.apart_ports(&instance)?;
         // Rules first: at no moment does the host route what it should not. The elements of
         // containers that still run come back with `reconcile`.
         if state.bridges.is_empty() {
@@ -264,6 +269,10 @@ impl Networks {
         };
         self.name(&endpoint);
         state.endpoints.insert(key, endpoint.clone());
+        if let Err(error) = state.open_links() {
+            // The links of others to this container: no reason for it not to be.
+            tracing::warn!(%error, network = record.name, "open the ports of links");
+        }
         Ok(endpoint)
     }
 
@@ -282,6 +291,36 @@ impl Networks {
     /// The name of who is at an address of a network.
     pub fn name_at(&self, network: &Id, ip: IpAddr) -> Option<String> {
         self.names.read().unwrap_or_else(PoisonError::into_inner).name(network, ip)
+    }
+
+    /// Lets a container in the default network reach ports of others where neighbours may not, from
+    /// before its interface is made until it is detached. Opens nothing where all may anyway.
+    pub fn link(
+        &self,
+        endpoint: &mut Endpoint,
+        links: Vec<links::Link>,
+    ) -> Result<(), NetworkError> {
+        let state = &mut *self.lock();
+        let apart = state.bridges.get(&endpoint.network_id).is_some_and(|network| !network.icc);
+        if apart && state.wall.firewall.is_none() {
+            return Err(NetworkError::NoLinks);
+        }
+        if apart && let Some(interface) = &mut endpoint.interface {
+            interface.isolated = false;
+            let key = (endpoint.network_id.clone(), endpoint.container.clone());
+            if let Some(known) = state.endpoints.get_mut(&key) {
+                known.interface = endpoint.interface.clone();
+            }
+        }
+        state.links.set(&endpoint.container, links);
+        state.open_links()
+    }
+
+    /// Replaces the links of a container that runs.
+    pub fn relink(&self, container: &Id, links: Vec<links::Link>) -> Result<(), NetworkError> {
+        let state = &mut *self.lock();
+        state.links.set(container, links);
+        state.open_links()
     }
 
     /// Publishes ports of an endpoint, before its interface is made. Returns the descriptor that
@@ -360,23 +399,30 @@ impl Networks {
         let key = (id, container.clone());
         let Some(endpoint) = state.endpoints.remove(&key) else { return Ok(()) };
         self.names.write().unwrap_or_else(PoisonError::into_inner).remove(&key.0, container);
+        if endpoint.network_name == "bridge" {
+            state.links.forget(container);
+        }
+        let closed = state.open_links();
         for ip in endpoint.ips() {
             state.release(&key.0, ip);
         }
-        match endpoint.member() {
+        let forgotten = match endpoint.member() {
             Some(member) => state.wall.forget(&member, &members(&state.endpoints)),
             None => Ok(()),
-        }
+        };
+        closed.and(forgotten)
     }
 
     /// Makes memory and kernel agree with the endpoints of containers that run: their addresses
     /// and elements are taken, links of ours that belong to nobody are removed, and the firewall
-    /// is complete. Returns what could not be done; all that can be done is.
+    /// is complete. Links open nothing before [`Networks::relink`]. Returns what could not be done;
+    /// all that can be done is.
     pub fn reconcile(&self, live: &[Endpoint]) -> Vec<NetworkError> {
         let state = &mut *self.lock();
         let mut errors = Vec::new();
         state.endpoints.clear();
         self.names.write().unwrap_or_else(PoisonError::into_inner).clear();
+        state.links.clear();
         for endpoint in live {
             self.name(endpoint);
             let key = (endpoint.network_id.clone(), endpoint.container.clone());
@@ -388,6 +434,7 @@ impl Networks {
             state.endpoints.insert(key, endpoint.clone());
         }
         errors.extend(self.remove_orphans(state).err());
+        state.wall.plan.links = state.link_rules();
         errors.extend(state.wall.replace(&members(&state.endpoints)).err());
         errors
     }
@@ -772,6 +819,42 @@ impl State {
             self.bridges.values().try_for_each(BridgeNetwork::open_loopback)?;
         }
         Ok(())
+    }
+
+    /// The host ends of containers in the default network, if they are kept apart.
+    fn apart_ports(&mut self, instance: &str) -> Result<BTreeSet<String>, NetworkError> {
+        if !self.bridges.values().any(|network| network.bridge.name == instance && !network.icc) {
+            return Ok(BTreeSet::new());
+        }
+        let links = route::links(&mut self.route).map_err(NetworkError::kernel(instance))?;
+        let bridge = links.iter().find(|link| link.name == instance).map(|link| link.index);
+        let ours = |link: &Link| link.master.is_some() && link.master == bridge;
+        Ok(links.iter().filter(|link| ours(link)).map(|link| link.name.clone()).collect())
+    }
+
+    fn open_links(&mut self) -> Result<(), NetworkError> {
+        if self.links.is_empty() && self.wall.plan.links == LinkRules::default() {
+            return Ok(());
+        }
+        let rules = self.link_rules();
+        self.wall.set_links(rules, || members(&self.endpoints))
+    }
+
+    /// What the firewall is to say of links, by who is in the default network now.
+    fn link_rules(&self) -> LinkRules {
+        let record = self.record("bridge").ok();
+        let apart = record
+            .filter(|record| self.bridges.get(&record.id).is_some_and(|network| !network.icc));
+        let Some(record) = apart else { return LinkRules::default() };
+        let inside = self.endpoints.values().filter(|endpoint| endpoint.network_id == record.id);
+        let interfaces = inside.clone().filter_map(|endpoint| endpoint.interface.as_ref());
+        let doors = interfaces.filter(|interface| !interface.isolated);
+        let addresses: HashMap<_, _> =
+            inside.map(|endpoint| (&endpoint.container, endpoint.ips())).collect();
+        LinkRules {
+            doors: doors.map(|interface| interface.host_name.clone()).collect(),
+            open: self.links.open(|id| addresses.get(id).map_or(&[], Vec::as_slice)),
+        }
     }
 
     /// Gives an address back; no error when there is no such network.

@@ -10,6 +10,7 @@ use crate::config::NetworkConfig;
 use crate::error::NetworkError;
 use crate::features::{self, Missing, Module};
 use crate::firewall::{BridgeRules, Firewall, Member, Plan};
+use crate::links::LinkRules;
 use crate::ports::Published;
 
 #[derive(Debug)]
@@ -47,6 +48,7 @@ impl Wall {
             uplinks: Vec::new(),
             ipv4: config.iptables,
             ipv6: config.ip6tables,
+            links: LinkRules::default(),
         };
         Ok(Self { instance: instance.to_owned(), firewall, plan, wanted })
     }
@@ -146,6 +148,22 @@ impl Wall {
         match firewall.publish(ports) {
             Err(error) if error.errno == Errno::NOENT => self.replace(&members()),
             opened => opened.map_err(NetworkError::kernel(&self.instance)),
+        }
+    }
+
+    /// Makes the doors and open ports of links be these. `members` are all that are there.
+    pub(crate) fn set_links(
+        &mut self,
+        links: LinkRules,
+        members: impl FnOnce() -> Vec<Member>,
+    ) -> Result<(), NetworkError> {
+        let before = std::mem::replace(&mut self.plan.links, links);
+        let (gone, new) = (before.without(&self.plan.links), self.plan.links.without(&before));
+        let Some(firewall) = self.firewall.as_mut().filter(|_| gone != new) else { return Ok(()) };
+        match firewall.change_links(&gone, &new) {
+            // Somebody flushed the tables: all anew.
+            Err(error) if error.errno == Errno::NOENT => self.replace(&members()),
+            changed => changed.map_err(NetworkError::kernel(&self.instance)),
         }
     }
 

@@ -6,6 +6,7 @@
 mod containers;
 mod daemon;
 mod degraded;
+mod links;
 mod macvlan;
 mod ports;
 mod reconcile;

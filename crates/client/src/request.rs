@@ -47,9 +47,10 @@ impl Request {
         Self::new(Method::DELETE, path)
     }
 
-    /// Escapes one user-given part of a path; slashes and colons of image names stay.
+    /// Escapes one user-given part of a path; slashes and colons of image names stay, but for the one
+    /// that inspect puts before the names of containers.
     pub fn segment(text: &str) -> String {
-        escape(text, b"-._~/:@!$&'()*+,;=")
+        escape(text.strip_prefix('/').unwrap_or(text), b"-._~/:@!$&'()*+,;=")
     }
 
     /// Adds `name=value`.
@@ -180,6 +181,7 @@ mod tests {
             .query("filters", r#"{"a":{"b c":true}}"#)
             .query_if(false, "x", "y")
             .query("all", "1");
+        assert_eq!(Request::segment("/web/db"), "web/db");
         assert_eq!(
             request.path(),
             "/images/a/b:c%20d%3F/json?filters=%7B%22a%22%3A%7B%22b%20c%22%3Atrue%7D%7D&all=1"

@@ -70,7 +70,7 @@ pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
     ("GroupAdd", Works, ""),
     ("IpcMode", Works, ""),
     ("Cgroup", Refused, ""),
-    ("Links", Refused, ""),
+    ("Links", Works, "with their variables; aliases are one word without `/`"),
     ("OomScoreAdj", Works, ""),
     ("PidMode", Works, ""),
     ("Privileged", Works, ""),

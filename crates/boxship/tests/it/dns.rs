@@ -312,13 +312,14 @@ fn a_container_of_the_default_bridge_gets_a_resolver_when_it_joins_a_network() {
         .boxship(&["exec", "own", "sh", "-c", "echo nameserver 192.0.2.1 >/etc/resolv.conf"])
         .ok();
     for name in ["web", "own"] {
-        daemon.boxship(&["network", "connect", "net", name]).ok();
+        daemon.boxship(&["network", "connect", "--link", "db:database", "net", name]).ok();
     }
     let ip = ip_of(&daemon, "db", "net");
-    let looked_up = daemon.boxship(&["exec", "web", "nslookup", "-type=a", "db"]).ok();
+    let looked_up = daemon.boxship(&["exec", "web", "nslookup", "-type=a", "database"]).ok();
     assert!(looked_up.contains(&format!("Address: {ip}")), "{looked_up}");
     assert_eq!(resolv_conf("own"), "nameserver 192.0.2.1", "what a user wrote stays");
-    assert_eq!(ask(&daemon, "own", "db", A).ips(), [ip]);
+    assert_eq!(ask(&daemon, "own", "database", A).ips(), [ip]);
+    assert_ne!(ask(&daemon, "db", "database", A).code, 0, "the alias is of those who linked alone");
     daemon.finish();
 }
 

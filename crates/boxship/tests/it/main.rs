@@ -11,6 +11,7 @@ mod compose;
 mod dns;
 mod docker_cli;
 mod lifecycle;
+mod links;
 mod network;
 mod security;
 mod seeds;

@@ -200,6 +200,7 @@ impl Task {
         let network = super::start::note_endpoints(&endpoints);
         self.state.progress.endpoints = endpoints;
         self.publish();
+        self.shared.follow_links(&self.container.id);
         let id = self.container.id.clone();
         if let Err(error) = self.order(Request::Note { id, network }).await {
             tracing::warn!(container = %self.container.id, %error, "note the endpoints");
@@ -211,6 +212,9 @@ impl Task {
         self.shared.write(move |txn| DEFINITIONS.put(txn, record.id.as_str(), &record)).await?;
         self.state.definition = std::sync::Arc::new(definition);
         self.publish();
+        if !self.state.definition.links.is_empty() {
+            self.shared.refresh_links(&self.container);
+        }
         Ok(())
     }
 }
@@ -318,6 +322,7 @@ fn remove_host_entries(shared: &Shared, state: &Snapshot, ips: &[IpAddr]) -> Res
 
 /// In place: the container has this very file mounted.
 fn edit_hosts(shared: &Shared, state: &Snapshot, edit: impl FnOnce(&str) -> String) -> Result<()> {
+    let _alone = shared.lock_hosts();
     edit_file(&NetworkFiles::in_directory(&shared.directory(&state.definition.id)).hosts, edit)
 }
 

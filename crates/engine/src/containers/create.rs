@@ -13,6 +13,7 @@ use api_types::host_config::HostConfig;
 use api_types::network::EndpointSettings;
 use spec::{ContainerName, Digest, Id};
 
+use super::links;
 use super::merge;
 use super::mounts::{self, Mount, Source};
 use super::record::{DEFINITIONS, Definition, now_nanos};
@@ -67,6 +68,7 @@ impl Containers {
         let endpoints = networking_config.endpoints_config.unwrap_or_default();
         let endpoints =
             endpoints_of(shared, &mut config, &mut host_config, endpoints, &mut warnings)?;
+        let links = links::take(shared, &mut host_config, &mut warnings)?;
         let inherited = inherited_mounts(shared, &host_config)?;
         let mut mounts = mounts::plan(&host_config, config.volumes.as_ref(), inherited)?;
         check_sources(&mounts)?;
@@ -82,6 +84,7 @@ impl Containers {
             host_config,
             endpoints,
             mounts,
+            links,
         };
         self.make(definition, image.chain, reservation, holds).await?;
         Ok(CreateResponse { id: id.to_string(), warnings })
@@ -262,6 +265,15 @@ fn endpoints_of(
         return Err(ValidationError::OnlyNetwork { network: only.clone() }.into());
     }
     let first = mode;
+    if !modes::is_predefined(&first)
+        && let (Some(links), Some(endpoint)) = (host_config.links.take(), endpoints.get_mut(&first))
+    {
+        // Docker's own clients say it in both places.
+        let own = endpoint.links.get_or_insert_default();
+        if own.is_empty() {
+            *own = links;
+        }
+    }
     for (network, settings) in &mut endpoints {
         if !config.mac_address.is_empty() && settings.mac_address.is_empty() && *network == first {
             settings.mac_address.clone_from(&config.mac_address);
@@ -287,8 +299,8 @@ pub(super) fn check_endpoint(
     network: &str,
     settings: &EndpointSettings,
 ) -> Result<()> {
-    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return Err(Error::unsupported("linking containers (Links)"));
+    for link in settings.links.iter().flatten() {
+        links::parse(link)?;
     }
     check_settings(network, settings, |ip| shared.networks.check_address(network, ip))
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::attach::socket_pair;
 use super::detach::{DetachKeys, Notice};
+use super::links;
 use super::options::{Detached, ExecHandle};
 use super::snapshot::{Container, Snapshot};
 use super::validate::security::{self, SecurityOptions};
@@ -379,7 +380,8 @@ fn process(
     let (config, host_config) = (&snapshot.definition.config, &snapshot.definition.host_config);
     let options = SecurityOptions::parse(host_config.security_opt.as_deref().unwrap_or_default())?;
     let daemon = shared.config();
-    let mut env = merge::environment(config, &config.hostname);
+    let linked = links::environment(&links::present(shared, &snapshot.definition));
+    let mut env = merge::environment(config, &config.hostname, linked);
     env.retain(|variable| config.tty == request.tty || variable != "TERM=xterm");
     if request.tty && !env.iter().any(|variable| variable.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());

@@ -46,6 +46,7 @@ impl Task {
         let extra =
             [("exitCode", code.to_string()), ("execDuration", ran_for.as_secs().to_string())];
         self.show();
+        self.shared.follow_links(&self.container.id);
         self.state.emit(&self.shared.events, "die", extra);
         self.shared.execs.container_exited(&self.container.id);
         self.container.tell_waiters(|lifecycle| {

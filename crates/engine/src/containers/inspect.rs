@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_types::container::{GraphDriver, Inspect, NetworkSettings, State};
+use api_types::host_config::HostConfig;
 use api_types::network::EndpointSettings;
 use network::Endpoint;
 
@@ -70,7 +71,10 @@ fn describe(shared: &Shared, snapshot: &Snapshot) -> Inspect {
         process_label: String::new(),
         app_armor_profile: String::new(),
         exec_ids: shared.execs.of_container(&definition.id),
-        host_config: definition.host_config.clone(),
+        host_config: HostConfig {
+            links: super::links::shown(shared, definition),
+            ..definition.host_config.clone()
+        },
         graph_driver: graph_driver(shared, snapshot),
         size_rw: None,
         size_root_fs: None,

@@ -346,7 +346,7 @@ impl Task {
     }
 
     /// Writes a changed definition and shows it.
-    async fn redefine(&mut self, definition: Definition) -> Result<()> {
+    pub(super) async fn redefine(&mut self, definition: Definition) -> Result<()> {
         let record = definition.clone();
         self.shared.write(move |txn| DEFINITIONS.put(txn, record.id.as_str(), &record)).await?;
         self.state.definition = std::sync::Arc::new(definition);

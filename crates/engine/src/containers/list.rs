@@ -35,12 +35,17 @@ impl Containers {
         chosen.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.definition.created_nanos));
         chosen.truncate(options.limit.unwrap_or(usize::MAX));
         let now = now_nanos();
+        let links = super::links::names(&self.shared);
         let mut names = Names { shared: &self.shared, known: HashMap::new() };
         let mut list: Vec<_> = chosen
             .iter()
             .map(|(_, snapshot)| {
                 let image = names.shown(&snapshot.definition);
-                Summary { image, ..summary(&self.shared, snapshot, now) }
+                let mut summary = Summary { image, ..summary(&self.shared, snapshot, now) };
+                let linked = links.iter().filter(|(target, _)| target == snapshot.id());
+                summary.names.extend(linked.map(|(_, name)| name.clone()));
+                summary.names.sort();
+                summary
             })
             .collect();
         if options.size {
@@ -178,6 +183,7 @@ mod tests {
             host_config: Default::default(),
             endpoints: Default::default(),
             mounts: Vec::new(),
+            links: Vec::new(),
         };
         Snapshot { definition: Arc::new(definition), progress, health: None, removing: false }
     }

@@ -98,9 +98,9 @@ pub(crate) fn command_line(config: &Config) -> Vec<String> {
     entrypoint.chain(config.cmd.iter().flatten()).cloned().collect()
 }
 
-/// The program's environment: Docker's defaults, then the container's own. A variable without `=`
+/// The program's environment: Docker's defaults, what tells of links, then the container's own. A variable without `=`
 /// removes the default of that name.
-pub(crate) fn environment(config: &Config, hostname: &str) -> Vec<String> {
+pub(crate) fn environment(config: &Config, hostname: &str, linked: Vec<String>) -> Vec<String> {
     let mut env = vec![
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         format!("HOSTNAME={hostname}"),
@@ -108,6 +108,7 @@ pub(crate) fn environment(config: &Config, hostname: &str) -> Vec<String> {
     if config.tty {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(linked);
     replace_variables(&mut env, config.env.as_deref().unwrap_or_default());
     env
 }
@@ -163,9 +164,12 @@ mod tests {
         let mut config = Config { env: Some(list(&["A=1", "B", "A=2"])), ..Config::default() };
         merge_image(&mut config, &image);
         assert_eq!(config.env, Some(list(&["A=1", "B", "A=2", "PATH=/img"])));
-        assert_eq!(environment(&config, "h"), list(&["PATH=/img", "HOSTNAME=h", "A=2"]));
+        assert_eq!(
+            environment(&config, "h", Vec::new()),
+            list(&["PATH=/img", "HOSTNAME=h", "A=2"])
+        );
         let unset = Config { env: Some(list(&["PATH"])), tty: true, ..Config::default() };
-        assert_eq!(environment(&unset, "h"), list(&["HOSTNAME=h", "TERM=xterm"]));
+        assert_eq!(environment(&unset, "h", Vec::new()), list(&["HOSTNAME=h", "TERM=xterm"]));
     }
 
     #[test]

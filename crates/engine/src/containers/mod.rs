@@ -16,6 +16,7 @@ mod filters;
 mod health;
 mod inspect;
 mod lifecycle;
+mod links;
 mod list;
 mod logs;
 mod merge;
@@ -37,8 +38,9 @@ mod top;
 mod validate;
 mod wait;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use api_types::container::Change;
 use arc_swap::ArcSwap;
@@ -47,7 +49,7 @@ use network::Networks;
 use runtime::protocol::{Event, Running};
 use spec::Id;
 use storage::Storage;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::{Archive, PutOptions};
 pub use commit::CommitRequest;
@@ -103,6 +105,8 @@ pub(crate) struct Shared {
     pub execs: Execs,
     pub persist: Arc<Persist>,
     supervisor: OnceLock<Supervisor>,
+    /// Held by whoever edits the hosts file of a container that runs.
+    hosts: Mutex<()>,
 }
 
 /// What [`Containers::open`] needs.
@@ -130,6 +134,10 @@ impl Shared {
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
         self.supervisor.get().expect("set before the first task or request exists")
+    }
+
+    pub(crate) fn lock_hosts(&self) -> MutexGuard<'_, ()> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One synced commit, together with those of others that come at the same time.
@@ -168,6 +176,7 @@ impl Containers {
             execs: Execs::default(),
             persist: Arc::default(),
             supervisor: OnceLock::new(),
+            hosts: Mutex::default(),
         });
         let known = Self::load(&shared)?;
         shared.volumes.note_running(None);
@@ -187,8 +196,7 @@ impl Containers {
     fn load(shared: &Shared) -> Result<Vec<(Arc<Container>, mpsc::Receiver<ContainerCommand>)>> {
         shared.store.adopt(DEFINITIONS)?;
         shared.store.adopt(STATES)?;
-        let mut states: std::collections::HashMap<_, _> =
-            shared.store.scan(STATES)?.into_iter().collect();
+        let mut states: HashMap<_, _> = shared.store.scan(STATES)?.into_iter().collect();
         let records = shared.store.scan(DEFINITIONS)?;
         let known = records.into_iter().map(|(id, definition)| {
             let progress = states.remove(&id).unwrap_or_default();
@@ -226,6 +234,9 @@ impl Containers {
         for error in shared.networks.reconcile(&live) {
             tracing::warn!(%error, "reconcile the network");
         }
+        for container in shared.registry.linking() {
+            shared.refresh_links(&container);
+        }
     }
 
     /// Makes the handle and the owner of a container that is written down.
@@ -247,10 +258,21 @@ impl Containers {
                 && restart::at_boot(policy, progress.exit_code, progress.manually_stopped);
             wanted.then_some(container)
         });
-        let starts = starts.map(|container| async move {
-            let started = container.ask(|reply| ContainerCommand::Start { reply }).await;
-            if let Err(error) = started {
-                tracing::warn!(container = %container.id, %error, "start with the daemon");
+        let starts: Vec<_> =
+            starts.map(|container| (container, watch::Sender::new(false))).collect();
+        let tried: HashMap<_, _> = starts
+            .iter()
+            .map(|(container, done)| (container.id.clone(), done.subscribe()))
+            .collect();
+        let starts = starts.into_iter().map(|(container, done)| {
+            let tried = &tried;
+            async move {
+                links::wait_for_targets(&container, tried).await;
+                let started = container.ask(|reply| ContainerCommand::Start { reply }).await;
+                if let Err(error) = started {
+                    tracing::warn!(container = %container.id, %error, "start with the daemon");
+                }
+                done.send_replace(true);
             }
         });
         futures_util::future::join_all(starts).await;
@@ -393,7 +415,7 @@ impl Listener for Ears {
         self.shared.execs.compare(&execs);
         let alive = containers.iter().map(|running| &running.id).collect();
         self.shared.volumes.note_running(Some(&alive));
-        let mut running: std::collections::HashMap<_, _> =
+        let mut running: HashMap<_, _> =
             containers.into_iter().map(|running| (running.id.clone(), running)).collect();
         for container in self.shared.registry.all() {
             let present = running.remove(&container.id);

@@ -12,6 +12,7 @@ use runtime::spec::{
 };
 use storage::OverlayDirs;
 
+use super::links::Linked;
 use super::mounts::{self, Source};
 use super::record::Definition;
 use super::start::NetworkFiles;
@@ -35,6 +36,7 @@ pub(crate) struct Surroundings {
     pub ipc: Namespace,
     pub hostname: String,
     pub endpoints: Vec<Endpoint>,
+    pub links: Vec<Linked>,
 }
 
 pub(crate) fn container_spec(
@@ -128,7 +130,11 @@ fn process(
     let [rows, columns] = host_config.console_size;
     Ok(Process {
         args: definition.command_line(),
-        env: super::merge::environment(config, &around.hostname),
+        env: super::merge::environment(
+            config,
+            &around.hostname,
+            super::links::environment(&around.links),
+        ),
         cwd: if config.working_dir.is_empty() {
             "/".to_owned()
         } else {

@@ -117,6 +117,7 @@ mod tests {
             host_config: serde_json::from_str(host_config).unwrap(),
             endpoints: Default::default(),
             mounts: Vec::new(),
+            links: Vec::new(),
         }
     }
 

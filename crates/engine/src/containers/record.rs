@@ -18,6 +18,7 @@ use metadata::Table;
 use serde::{Deserialize, Serialize};
 use spec::{ContainerName, Id};
 
+use super::links::Link;
 use super::mounts::Mount;
 use super::validate::modes;
 
@@ -39,6 +40,9 @@ pub(crate) struct Definition {
     /// By network name, as requested.
     pub endpoints: BTreeMap<String, EndpointSettings>,
     pub mounts: Vec<Mount>,
+    /// To others on the default bridge. Those on user's networks are with their endpoints.
+    #[serde(default)]
+    pub links: Vec<Link>,
 }
 
 /// What became of it.

@@ -3,7 +3,7 @@
 //! One short lock, never held across a wait. A name is taken before the container exists
 //! ([`Registry::reserve`]) so that two creates cannot both have it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use spec::{ContainerName, Id};
@@ -18,6 +18,22 @@ pub(crate) struct Registry(RwLock<Index>);
 struct Index {
     by_id: BTreeMap<Id, Arc<Container>>,
     by_name: HashMap<ContainerName, Id>,
+    /// Those that may have links.
+    linking: BTreeSet<Id>,
+}
+
+impl Index {
+    fn find_by_name(&self, name: &str) -> Option<Arc<Container>> {
+        self.by_name.get(name).and_then(|id| self.by_id.get(id)).cloned()
+    }
+
+    /// `web/db`: what `web` knows as `db`.
+    fn find_by_link(&self, path: &str) -> Option<Arc<Container>> {
+        let (parent, alias) = path.split_once('/')?;
+        let parent = self.find_by_name(parent)?.snapshot();
+        let link = parent.definition.link(alias)?;
+        self.by_id.get(&link.target).cloned().or_else(|| self.find_by_name(&link.name))
+    }
 }
 
 /// A name that is taken for a container to come. Given back when dropped, unless kept.
@@ -45,8 +61,11 @@ impl Registry {
             return Ok(Arc::clone(container));
         }
         let name = reference.strip_prefix('/').unwrap_or(reference);
-        if let Some(container) = index.by_name.get(name).and_then(|id| index.by_id.get(id)) {
-            return Ok(Arc::clone(container));
+        if let Some(container) = index.find_by_name(name) {
+            return Ok(container);
+        }
+        if let Some(target) = index.find_by_link(name) {
+            return Ok(target);
         }
         if reference.is_empty() {
             return Err(no_such(reference));
@@ -65,6 +84,17 @@ impl Registry {
                 Err(ContainerError::AmbiguousPrefix { prefix }.into())
             }
         }
+    }
+
+    /// By its own name alone.
+    pub(crate) fn find_by_name(&self, name: &str) -> Option<Arc<Container>> {
+        self.read().find_by_name(name)
+    }
+
+    /// Those that have links to others, or had.
+    pub(crate) fn linking(&self) -> Vec<Arc<Container>> {
+        let index = self.read();
+        index.linking.iter().filter_map(|id| index.by_id.get(id).cloned()).collect()
     }
 
     pub(crate) fn get(&self, id: &Id) -> Option<Arc<Container>> {
@@ -88,8 +118,11 @@ impl Registry {
 
     pub(crate) fn insert(&self, container: Arc<Container>) {
         let mut index = self.write();
-        let name = container.snapshot().definition.name.clone();
-        index.by_name.insert(name, container.id.clone());
+        let definition = Arc::clone(&container.snapshot().definition);
+        if !definition.links.is_empty() {
+            index.linking.insert(container.id.clone());
+        }
+        index.by_name.insert(definition.name.clone(), container.id.clone());
         index.by_id.insert(container.id.clone(), container);
     }
 
@@ -101,6 +134,7 @@ impl Registry {
         let name = container.snapshot().definition.name.clone();
         let mut index = self.write();
         index.by_id.remove(&container.id);
+        index.linking.remove(&container.id);
         index.by_name.remove(&name);
     }
 }

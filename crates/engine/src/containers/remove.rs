@@ -20,10 +20,10 @@ use crate::volumes::Volumes;
 
 impl Containers {
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
-        let container = self.shared.registry.find(reference)?;
         if options.link {
-            return Err(ContainerError::DefaultLinkName.into());
+            return self.remove_link(reference).await;
         }
+        let container = self.shared.registry.find(reference)?;
         self.remove_container(&container, reference, options).await
     }
 

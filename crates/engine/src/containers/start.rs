@@ -17,6 +17,7 @@ use runtime::resolver::Sockets;
 use runtime::spec::Namespace;
 use spec::{ErrorKind, Id, Kinded};
 
+use super::links::{self, Linked};
 use super::plan::{self, Surroundings};
 use super::record::{Definition, Phase};
 use super::task::Task;
@@ -90,8 +91,9 @@ impl Task {
     async fn run_program(&mut self) -> Result<()> {
         let definition = self.state.definition.clone();
         let mut surroundings = self.surroundings(&definition)?;
+        surroundings.links = links::for_start(&self.shared, &definition)?;
         self.attach_volumes(&definition).await?;
-        let (endpoints, kept) = match self.attach_and_publish(&definition) {
+        let (endpoints, kept) = match self.attach_and_publish(&definition, &surroundings.links) {
             Ok(attached) => attached,
             Err(error) => {
                 self.detach_volumes();
@@ -107,6 +109,11 @@ impl Task {
                 }
                 self.state.progress.endpoints = endpoints;
                 self.publish();
+                self.shared.follow_links(&self.container.id);
+                if !definition.links.is_empty() {
+                    // A target may have moved while nobody saw that this one runs.
+                    self.shared.refresh_links(&self.container);
+                }
                 self.state.emit(&self.shared.events, "start", []);
                 self.start_health_checks();
                 Ok(())
@@ -236,6 +243,7 @@ impl Task {
             volumes: shared.volumes.path().to_owned(),
             directory,
             endpoints: Vec::new(),
+            links: Vec::new(),
         })
     }
 
@@ -309,15 +317,27 @@ impl Task {
     fn attach_and_publish(
         &self,
         definition: &Definition,
+        links: &[Linked],
     ) -> Result<(Vec<Endpoint>, Option<OwnedFd>)> {
         let mut endpoints = self.attach_networks(definition)?;
-        match self.publish_ports(definition, &mut endpoints) {
+        let linked = self.open_links(&mut endpoints, links);
+        match linked.and_then(|()| self.publish_ports(definition, &mut endpoints)) {
             Ok(kept) => Ok((endpoints, kept)),
             Err(error) => {
                 self.detach_networks(endpoints);
                 Err(error)
             }
         }
+    }
+
+    /// Lets it reach what it is linked to.
+    fn open_links(&self, endpoints: &mut [Endpoint], links: &[Linked]) -> Result<()> {
+        let endpoint = endpoints.iter_mut().find(|endpoint| endpoint.network_name == "bridge");
+        let Some(endpoint) = endpoint.filter(|_| !links.is_empty()) else { return Ok(()) };
+        self.shared.networks.link(endpoint, links::opened(links)).map_err(|error| {
+            let (reason, kind) = (error.to_string(), error.kind());
+            StartError::Network { reason, kind }.into()
+        })
     }
 
     pub(super) fn attach_network(
@@ -547,7 +567,8 @@ fn hosts(
     } else {
         config.dns.host_gateway.clone()
     };
-    let extra = network::files::resolve_extra_hosts(&extra, &gateways);
+    let mut extra = network::files::resolve_extra_hosts(&extra, &gateways);
+    extra.extend(around.links.iter().flat_map(Linked::hosts));
     if host {
         let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         if !text.is_empty() && !text.ends_with('\n') {

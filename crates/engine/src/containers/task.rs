@@ -47,6 +47,10 @@ pub(crate) enum ContainerCommand {
         name: String,
         reply: Answer,
     },
+    Unlink {
+        alias: String,
+        reply: Answer,
+    },
     Update {
         request: Box<UpdateRequest>,
         reply: Answer<Vec<String>>,
@@ -191,6 +195,7 @@ impl Task {
             ContainerCommand::Pause { reply } => answer(reply, self.pause().await),
             ContainerCommand::Resume { reply } => answer(reply, self.resume().await),
             ContainerCommand::Rename { name, reply } => answer(reply, self.rename(&name).await),
+            ContainerCommand::Unlink { alias, reply } => answer(reply, self.unlink(&alias).await),
             ContainerCommand::Update { request, reply } => {
                 answer(reply, self.update(*request).await);
             }

@@ -20,6 +20,10 @@ pub enum StartError {
     JoinNetwork { reason: String },
     #[error("cannot join namespace of a non running container: {reference}")]
     JoinStopped { reference: String },
+    #[error("Cannot link to a non running container: {target} AS {path}")]
+    LinkStopped { target: String, path: String },
+    #[error("container {id} not attached to default bridge network")]
+    LinkElsewhere { id: Id },
     #[error("failed to set up container networking: network {name} not found")]
     NetworkNotFound { name: String },
     #[error("failed to set up container networking: {reason}")]

@@ -174,10 +174,12 @@ pub enum ValidationError {
     ExtraHost { entry: String },
     #[error("invalid IP address in add-host: \"{address}\"")]
     ExtraHostAddress { address: String },
+    #[error("empty string specified for links")]
+    EmptyLink,
     #[error("bad format for links: {link}")]
     Link { link: String },
     #[error("could not get container for {reference}: {cause}")]
-    LinkTarget { reference: String, cause: crate::errors::NoSuchContainer },
+    LinkTarget { reference: String, cause: String },
     #[error("invalid config for network {network}: {reason}")]
     Endpoint { network: String, reason: String },
 }
@@ -270,7 +272,7 @@ mod tests {
         check(
             ValidationError::LinkTarget {
                 reference: "nope".to_owned(),
-                cause: crate::errors::NoSuchContainer { reference: "nope".to_owned() },
+                cause: "No such container: nope".to_owned(),
             },
             "could not get container for nope: No such container: nope",
         );

@@ -222,9 +222,9 @@ static ROUTES: &[Route] = &[
     // Networks.
     works!("GET", "/networks", networks::list),
     works!("GET", "/networks/", networks::list),
-    works!("POST", "/networks/create", networks::create).partly("driver bridge, with IPv4"),
+    works!("POST", "/networks/create", networks::create).partly("scope local"),
     works!("POST", "/networks/prune", networks::prune),
-    works!("POST", "/networks/{id}/connect", networks::connect).partly("without links"),
+    works!("POST", "/networks/{id}/connect", networks::connect),
     works!("POST", "/networks/{id}/disconnect", networks::disconnect),
     works!("GET", "/networks/{id}", networks::inspect),
     works!("DELETE", "/networks/{id}", networks::remove),

@@ -179,6 +179,7 @@ fn follow_target() -> (mpsc::Receiver<super::super::task::ContainerCommand>, Arc
         host_config: Default::default(),
         endpoints: Default::default(),
         mounts: Vec::new(),
+        links: Vec::new(),
     };
     let progress = super::super::record::Progress {
         phase: super::super::record::Phase::Running,

@@ -38,6 +38,9 @@ pub(crate) fn check(
     security::check(host_config, context.sysinfo)?;
     logging::check(&host_config.log_config)?;
     ports(host_config)?;
+    for link in host_config.links.iter().flatten() {
+        super::links::parse(link)?;
+    }
     if !host_config.runtime.is_empty() && !(context.runtimes)(&host_config.runtime) {
         return Err(ValidationError::Runtime { name: host_config.runtime.clone() }.into());
     }
@@ -184,12 +187,10 @@ fn port_number(text: &str) -> Result<u16, ValidationError> {
 /// Features that Docker has and we do not, when a request uses them.
 fn refuse_unsupported(host_config: &HostConfig) -> Result<()> {
     use crate::errors::Error;
-    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let storage = host_config.storage_opt.as_ref().is_some_and(|map| !map.is_empty());
     let requests = host_config.resources.device_requests.as_ref();
     let windows = &host_config.resources;
     let used = [
-        (some(&host_config.links), "linking containers (Links)"),
         (storage, "a size limit for the container's disk (StorageOpt)"),
         (requests.is_some_and(|list| !list.is_empty()), "requesting devices (DeviceRequests)"),
         (!host_config.cgroup.is_empty(), "joining another container's cgroup (Cgroup)"),

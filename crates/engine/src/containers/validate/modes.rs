@@ -5,6 +5,9 @@ use api_types::host_config::HostConfig;
 
 use crate::errors::{NoSuchContainer, ValidationError};
 
+pub(in crate::containers) const HOST_AND_LINKS: &str =
+    "host type networking can't be used with links. This would result in undefined behavior";
+
 /// A namespace mode with the other container by name or id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode<'a> {
@@ -82,11 +85,7 @@ fn network(config: &Config, host_config: &HostConfig) -> Result<(), ValidationEr
             "hostname and the UTS mode",
         ),
         (shares && !config.hostname.is_empty(), "hostname and the network mode"),
-        (
-            mode == "host" && full(&host_config.links),
-            "host type networking can't be used with links. This would result in undefined \
-             behavior",
-        ),
+        (mode == "host" && full(&host_config.links), HOST_AND_LINKS),
         (
             shares && full(&host_config.links),
             "container type network can't be used with links. This would result in undefined \

@@ -305,7 +305,6 @@ fn refused(field: &str) -> HostConfig {
         "IOMaximumIOps" => resources.io_maximum_iops = 1,
         "IOMaximumBandwidth" => resources.io_maximum_bandwidth = 1,
         "Cgroup" => config.cgroup = "container:x".to_owned(),
-        "Links" => config.links = Some(vec!["a:b".to_owned()]),
         "StorageOpt" => {
             config.storage_opt = Some([("size".to_owned(), "1G".to_owned())].into());
         }

@@ -13,8 +13,11 @@ fn sha(path: &Path) -> String {
     testkit::image::sha256(&std::fs::read(path).unwrap())
 }
 
-fn host_mounts() -> usize {
-    std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
+/// What the host has mounted of a directory; others may mount what they like meanwhile.
+fn host_mounts_of(directory: &Path) -> usize {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let directory = directory.to_str().unwrap();
+    table.lines().filter(|line| line.contains(directory)).count()
 }
 
 #[test]
@@ -281,7 +284,6 @@ fn r10_a_swapped_mount_target_never_reaches_the_host() {
     std::fs::create_dir(&shared).unwrap();
     std::fs::create_dir(&source).unwrap();
     swapper(&daemon, &shared, "dir", "/");
-    let before = host_mounts();
     start_many(
         &daemon,
         &json!({
@@ -289,7 +291,7 @@ fn r10_a_swapped_mount_target_never_reaches_the_host() {
             "HostConfig": {"NetworkMode": "none", "Binds": [format!("{}:/v", shared.display()), format!("{}:/v/dir/tmp", source.display())]},
         }),
     );
-    assert_eq!(host_mounts(), before);
+    assert_eq!(host_mounts_of(&source), 0);
     daemon.finish();
 }
 

@@ -42,9 +42,7 @@ pub(crate) fn release_dead(networks: &network::Networks, registry: &Registry) ->
             let container = registry.get(&endpoint.container);
             let still = container.as_ref().map(|container| Arc::clone(&container.files));
             let still = still.map(tokio::sync::RwLock::try_read_owned).transpose();
-            let alive =
-                || container.is_some_and(|container| container.snapshot().progress.is_alive());
-            if still.is_err() || alive() {
+            if still.is_err() || container.is_some_and(|container| container.may_run()) {
                 continue;
             }
             found = true;

@@ -74,8 +74,10 @@ impl BridgeNetwork {
         let name = bridge_name(record, &options);
         let alias = alias(instance, record);
         let wanted = Wanted { name: &name, alias, mtu: options.mtu };
-        let (ipv4, ipv6) = (pool_v4.map(own_address), pool_v6.map(own_address));
+        let ipv4 = pool_v4.filter(|_| !options.isolated_v4).map(own_address);
+        let ipv6 = pool_v6.filter(|_| !options.isolated_v6).map(own_address);
         let bridge = bridge::set_up(&wanted, ipv4, ipv6, route)?;
+        // Isolated ones are internal: no container is told of these.
         Ok(Self {
             gateway_v4: pool_v4.map(|pool| pool.gateway),
             gateway_v6: pool_v6.map(|pool| pool.gateway),

@@ -96,9 +96,9 @@ pub enum NetworkError {
     NoInterfaceName,
     #[error("unknown protocol")]
     UnknownProtocol,
-    /// Another container's.
+    /// Another container's, if it is known whose.
     #[error("Bind for {ip}:{port} failed: port is already allocated")]
-    PortAllocated { ip: IpAddr, port: u16 },
+    PortAllocated { ip: IpAddr, port: u16, owner: Option<Id> },
     #[error("failed to bind host port for {port}: {}", errno_text(errno.raw_os_error()))]
     PortBind { port: Published, errno: Errno },
     #[error("all ports are allocated")]

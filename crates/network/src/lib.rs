@@ -8,6 +8,7 @@
 //! link br-<12 hex>              alias "boxship:boxship0:network:<id>": a user's network
 //! link veth<7 hex>              alias "boxship:boxship0:<container id>", port of the bridge;
 //!                               made by `runtime::interfaces::plug`, dies with the container
+//! link eth0.10, dm-<12 hex>     alias as a user's network: a parent that a macvlan network made
 //! table inet   boxship_boxship0 what is routed: masquerade, published ports, who may reach containers
 //! table bridge boxship_boxship0 what is bridged: nobody speaks with another's address
 //! ```
@@ -17,10 +18,12 @@
 //! containers ([`Networks::reconcile`]). Only what networks are is on disk.
 //!
 //! Start reading at [`Networks`]. [`firewall`] draws the rules, [`ipam`] hands out addresses,
-//! [`ports`] the host's ports, `links` what `--icc=false` lets pass, [`files`] writes `resolv.conf`, `hosts` and `hostname`.
+//! [`ports`] the host's ports, `links` what `--icc=false` lets pass, [`features`] knows what a
+//! kernel may lack, `reconcile` mends what somebody changed, `names` knows who is called what and
+//! [`dns`] says it, [`files`] writes `resolv.conf`, `hosts` and `hostname`.
 //!
-//! To add a network driver: a plan of links and rules beside [`bridge`], and its name in
-//! `networks`; nothing else knows drivers.
+//! To add a network driver: a plan of links and rules beside [`bridge`] and `macvlan`, and its name
+//! in `networks` and `user`; nothing else knows drivers.
 
 pub mod bridge;
 mod bridge_network;

@@ -345,7 +345,8 @@ impl Networks {
         let place = Place { ips, default_bind_ip: network.bind_ip };
         let taken: Vec<_> =
             state.endpoints.values().flat_map(|other| &other.published).cloned().collect();
-        let reserved = ports::reserve(wanted, &place, &taken, &mut state.next_port)?;
+        let reserved = ports::reserve(wanted, &place, &taken, &mut state.next_port);
+        let reserved = reserved.map_err(|error| name_owner(error, wanted, &state.endpoints))?;
         let published = reserved.ports.clone();
         let carrier = reserved.into_carrier().map_err(NetworkError::PortSockets)?;
         let key = (endpoint.network_id.clone(), endpoint.container.clone());
@@ -968,6 +969,25 @@ fn bare_endpoint(record: &NetworkRecord, request: &EndpointRequest<'_>) -> Endpo
         published: Vec::new(),
         names: request.names.clone(),
     }
+}
+
+/// Says whose the port is that was not to be had.
+fn name_owner(
+    error: NetworkError,
+    wanted: &[PortRequest],
+    endpoints: &HashMap<(Id, Id), Endpoint>,
+) -> NetworkError {
+    let NetworkError::PortAllocated { ip, port, owner: None } = error else { return error };
+    let asked = |other: &Published| {
+        let protocols = wanted.iter().map(|request| request.protocol);
+        protocols.into_iter().any(|protocol| {
+            let mine = Published { protocol, host_ip: ip, host_port: port, ..other.clone() };
+            mine.collides(other)
+        })
+    };
+    let owner = endpoints.values().find(|endpoint| endpoint.published.iter().any(asked));
+    let owner = owner.map(|endpoint| endpoint.container.clone());
+    NetworkError::PortAllocated { ip, port, owner }
 }
 
 fn summarize(endpoint: &Endpoint) -> EndpointSummary {

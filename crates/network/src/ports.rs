@@ -103,7 +103,7 @@ impl fmt::Display for Published {
 
 impl Published {
     /// Whether both cannot be: the same port on one address, or on any and one.
-    fn collides(&self, other: &Self) -> bool {
+    pub(crate) fn collides(&self, other: &Self) -> bool {
         let meets = self.host_ip == other.host_ip
             || self.host_ip.is_ipv4() == other.host_ip.is_ipv4()
                 && (self.host_ip.is_unspecified() || other.host_ip.is_unspecified());
@@ -248,7 +248,8 @@ fn hold_all(
     let mut sockets = Vec::with_capacity(ports.len());
     for port in ports {
         if taken.iter().chain(own).any(|other| port.collides(other)) {
-            return Err(NetworkError::PortAllocated { ip: port.host_ip, port: port.host_port });
+            let (ip, port) = (port.host_ip, port.host_port);
+            return Err(NetworkError::PortAllocated { ip, port, owner: None });
         }
         let held = hold(port);
         let bind_error = |errno| NetworkError::PortBind { port: port.clone(), errno };

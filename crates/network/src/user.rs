@@ -67,6 +67,9 @@ pub(crate) struct BridgeOptions {
     pub icc: bool,
     pub masquerade: bool,
     pub bind_ip: Option<IpAddr>,
+    /// The host has no address of this family on the bridge.
+    pub isolated_v4: bool,
+    pub isolated_v6: bool,
 }
 
 impl BridgeOptions {
@@ -76,8 +79,15 @@ impl BridgeOptions {
         options: &BTreeMap<String, String>,
         default_mtu: u32,
     ) -> Result<Self, NetworkError> {
-        let mut parsed =
-            Self { name: None, mtu: default_mtu, icc: true, masquerade: true, bind_ip: None };
+        let mut parsed = Self {
+            name: None,
+            mtu: default_mtu,
+            icc: true,
+            masquerade: true,
+            bind_ip: None,
+            isolated_v4: false,
+            isolated_v6: false,
+        };
         for (option, value) in options {
             let key = option.strip_prefix("com.docker.network.").unwrap_or(option);
             match key {
@@ -89,11 +99,10 @@ impl BridgeOptions {
                     let ip = value.parse().map_err(|_bad| bad(option, value, "not an address"))?;
                     parsed.bind_ip = Some(ip);
                 }
-                "bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" if value == "nat" => {}
+                "bridge.gateway_mode_ipv4" => parsed.isolated_v4 = is_isolated(option, value)?,
+                "bridge.gateway_mode_ipv6" => parsed.isolated_v6 = is_isolated(option, value)?,
                 "bridge.default_bridge" if value == "false" => {}
-                "bridge.gateway_mode_ipv4"
-                | "bridge.gateway_mode_ipv6"
-                | "bridge.inhibit_ipv4"
+                "bridge.inhibit_ipv4"
                 | "bridge.default_bridge"
                 | "bridge.trusted_host_interfaces"
                 | "container_iface_prefix"
@@ -105,6 +114,18 @@ impl BridgeOptions {
             }
         }
         Ok(parsed)
+    }
+}
+
+/// Reads a gateway mode.
+fn is_isolated(option: &str, value: &str) -> Result<bool, NetworkError> {
+    match value {
+        "" | "nat" => Ok(false),
+        "isolated" => Ok(true),
+        "routed" | "nat-unprotected" => {
+            Err(NetworkError::Unsupported { feature: format!("option {option}={value}") })
+        }
+        _ => Err(bad(option, value, &format!("unknown gateway mode {value}"))),
     }
 }
 
@@ -143,7 +164,11 @@ pub(crate) fn plan(
 ) -> Result<NetworkRecord, NetworkError> {
     let driver = check_driver(request)?;
     if driver == "bridge" {
-        BridgeOptions::parse(&request.options, config.mtu)?;
+        let options = BridgeOptions::parse(&request.options, config.mtu)?;
+        if (options.isolated_v4 || options.isolated_v6) && !request.internal {
+            let reason = "gateway mode 'isolated' can only be used for an internal network";
+            return Err(NetworkError::Driver { reason: reason.to_owned() });
+        }
     }
     let mut pools = Vec::new();
     let mut reasons = Vec::new();
@@ -159,6 +184,7 @@ pub(crate) fn plan(
             return Err(NetworkError::PoolOverlap);
         }
     }
+    pools.iter().try_for_each(check_hosts)?;
     let count = |ipv4| pools.iter().filter(|pool| pool.subnet.is_ipv4() == ipv4).count();
     if driver == "bridge" && (count(true) > 1 || count(false) > 1) {
         return Err(NetworkError::SeveralSubnets);
@@ -206,6 +232,26 @@ fn check_driver(request: &NetworkRequest) -> Result<&str, NetworkError> {
         "" | "default" => Ok(driver),
         driver => Err(NetworkError::NoPlugin { name: driver.to_owned() }),
     }
+}
+
+/// No host has the subnet's own address or its broadcast address, and no two have one.
+fn check_hosts(pool: &PoolRecord) -> Result<(), NetworkError> {
+    let last = pool.subnet.last_offset();
+    let is_nobodys = |ip: IpAddr| {
+        last > 1 && (ip == pool.subnet.at(0) || ip.is_ipv4() && ip == pool.subnet.at(last))
+    };
+    let in_use = |what: String| NetworkError::Driver {
+        reason: format!("failed to allocate {what}: Address already in use"),
+    };
+    if pool.gateway_shown && is_nobodys(pool.gateway) {
+        return Err(in_use(format!("gateway ({})", pool.gateway)));
+    }
+    for (name, ip) in &pool.auxiliary {
+        if is_nobodys(*ip) || *ip == pool.gateway {
+            return Err(in_use(format!("secondary ip address ({name}:{ip})")));
+        }
+    }
+    Ok(())
 }
 
 /// A subnet of ours: the gateway is its first address.
@@ -364,6 +410,18 @@ mod tests {
                 "invalid ip-range 10.79.0.0/25: parent subnet 10.78.0.0/24 doesn't contain \
                  ip-range",
             ),
+        );
+        for end in ["10.78.0.0", "10.78.0.255"] {
+            check(
+                asked("10.78.0.0/24", "", end),
+                &format!("failed to allocate gateway ({end}): Address already in use"),
+            );
+        }
+        let mut twice = asked("10.78.0.0/24", "", "10.78.0.9");
+        twice.pools[0].auxiliary.insert("a".to_owned(), "10.78.0.9".to_owned());
+        check(
+            twice,
+            "failed to allocate secondary ip address (a:10.78.0.9): Address already in use",
         );
         let driver = |driver: &str| NetworkRequest {
             driver: driver.to_owned(),

@@ -77,21 +77,27 @@ fn plug_child(interface: &Interface, container_netns: BorrowedFd<'_>) -> Result<
     })?;
     let enter = |error| io_failure("enter the container's network namespace".to_owned(), &error);
     let named = namespace::visit(container_netns, || {
-        let named = name_child(interface, &born);
-        named.inspect_err(|_| drop(unplug(&born).and_then(|()| unplug(&interface.container_name))))
+        name_child(&born, &interface.container_name).inspect_err(|_| drop(unplug(&born)))?;
+        configure_child(interface).inspect_err(|_| drop(unplug(&interface.container_name)))
     });
     named.map_err(enter)?
 }
 
-/// Inside: names and configures what was born as `born`.
-fn name_child(interface: &Interface, born: &str) -> Result<(), Failure> {
-    let name = &interface.container_name;
+/// Inside: names what was born as `born`.
+fn name_child(born: &str, name: &str) -> Result<(), Failure> {
     let in_container = |error: NetlinkError| failure(name, &error);
     let mut inside = Socket::route().map_err(in_container)?;
     let index = inside.link_index(born).map_err(in_container)?;
     let mut batch = Batch::new();
     route::rename_link(&mut batch, "name link", index, name);
-    inside.transact(&mut batch).map_err(in_container)?;
+    inside.transact(&mut batch).map_err(in_container)
+}
+
+fn configure_child(interface: &Interface) -> Result<(), Failure> {
+    let name = &interface.container_name;
+    let in_container = |error: NetlinkError| failure(name, &error);
+    let mut inside = Socket::route().map_err(in_container)?;
+    let index = inside.link_index(name).map_err(in_container)?;
     write_settings(interface)?;
     inside.transact(&mut bring_up(interface, index)).map_err(in_container)?;
     route::settle(&mut inside, name).map_err(in_container)?;

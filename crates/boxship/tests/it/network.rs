@@ -157,7 +157,9 @@ fn a_port_in_use_is_named_as_docker_names_it() {
     assert_eq!(field(&daemon, "aa", "{{.State.Status}} {{.State.ExitCode}}"), "created 128");
     drop(listener);
     assert_eq!(start("bb"), (204, String::new()));
-    let expect = format!("{begin} cc : Bind for 0.0.0.0:8080 failed: port is already allocated");
+    let expect = format!(
+        "{begin} cc : Bind for 0.0.0.0:8080 failed: port is already allocated (by container bb)"
+    );
     assert_eq!(start("cc"), (500, expect));
     let refused = on_host(&daemon, || TcpListener::bind("0.0.0.0:8080")).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);

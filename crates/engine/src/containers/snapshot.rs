@@ -107,6 +107,15 @@ impl Container {
         self.lifecycle.subscribe()
     }
 
+    /// Whether it runs, or the supervisor said so and its owner has not heard of it yet.
+    pub(crate) fn may_run(&self) -> bool {
+        let snapshot = self.snapshot();
+        let progress = &snapshot.progress;
+        let notices = self.notices.borrow();
+        let newer = |running: &runtime::protocol::Running| running.generation > progress.generation;
+        progress.is_alive() || notices.present.as_ref().is_some_and(newer)
+    }
+
     pub(crate) fn notices(&self) -> watch::Receiver<Notices> {
         self.notices.subscribe()
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use network::files::{DnsSettings, ExternalServer, ExtraHost, Reach, ResolvConf};
-use network::{Endpoint, EndpointRequest};
+use network::{Endpoint, EndpointRequest, NetworkError};
 use runtime::protocol::{Failure, Reply, Request};
 use runtime::resolver::Sockets;
 use runtime::spec::Namespace;
@@ -378,8 +378,15 @@ impl Task {
             .and_then(|wanted| self.shared.networks.publish(endpoint, &wanted));
         published.map_err(|error| {
             let (name, id) = (definition.name.to_string(), endpoint.endpoint_id.clone());
-            let kind = error.kind();
-            StartError::Connectivity { name, id, reason: error.to_string(), kind }.into()
+            let (kind, mut reason) = (error.kind(), error.to_string());
+            // After dockerd's words, which programs look for.
+            if let NetworkError::PortAllocated { owner: Some(owner), .. } = &error
+                && let Some(owner) = self.shared.registry.get(owner)
+            {
+                let name = owner.snapshot().definition.name.to_string();
+                reason.push_str(&format!(" (by container {name})"));
+            }
+            StartError::Connectivity { name, id, reason, kind }.into()
         })
     }
 

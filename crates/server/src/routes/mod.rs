@@ -222,7 +222,9 @@ static ROUTES: &[Route] = &[
     // Networks.
     works!("GET", "/networks", networks::list),
     works!("GET", "/networks/", networks::list),
-    works!("POST", "/networks/create", networks::create).partly("scope local"),
+    works!("POST", "/networks/create", networks::create).partly(
+        "drivers bridge, macvlan, ipvlan (l2); no ConfigOnly; gateway modes nat and isolated",
+    ),
     works!("POST", "/networks/prune", networks::prune),
     works!("POST", "/networks/{id}/connect", networks::connect),
     works!("POST", "/networks/{id}/disconnect", networks::disconnect),

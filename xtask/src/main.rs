@@ -1,10 +1,11 @@
-//! The project's own chores: `cargo xtask tidy | compat | vm-test | torture | bench`.
+//! The project's own chores: `cargo xtask tidy | compat | vm-test | torture | churn | bench`.
 //!
 //! Each is one module with `pub(crate) fn run(args: &[String]) -> Result<(), String>`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line programs")]
 
 mod bench;
+mod churn;
 mod compat;
 mod tidy;
 mod torture;
@@ -17,11 +18,14 @@ fn main() -> ExitCode {
     let (name, rest) = args.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest));
     let result = match name {
         "bench" => bench::run(rest),
+        "churn" => churn::run(rest),
         "compat" => compat::run(rest),
         "tidy" => tidy::run(rest),
         "torture" => torture::run(rest),
         "vm-test" => vm_test::run(rest),
-        _ => Err(format!("unknown task {name:?}; tasks: bench, compat, tidy, torture, vm-test")),
+        _ => Err(format!(
+            "unknown task {name:?}; tasks: bench, churn, compat, tidy, torture, vm-test"
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

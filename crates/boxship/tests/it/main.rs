@@ -13,6 +13,7 @@ mod docker_cli;
 mod lifecycle;
 mod links;
 mod network;
+mod reach;
 mod security;
 mod seeds;
 mod survival;

@@ -1,9 +1,10 @@
-//! The security cases of the runtime (R), the defaults (D), the API (A) and the kernel (X), each
-//! a test named after its id. Hostile archives (U, L) have theirs in the crates `storage` and
-//! `image`. What cannot run here is listed with its reason in docs/security.md.
+//! The security cases of the runtime (R), the defaults (D), the API (A), the network (N) and the
+//! kernel (X), each a test named after its id. Hostile archives (U, L) have theirs in the crates
+//! `storage` and `image`. What cannot run here is listed with its reason in docs/security.md.
 
 mod api;
 mod defaults;
+pub(crate) mod network;
 mod runtime;
 mod tricks;
 

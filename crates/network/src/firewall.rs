@@ -43,6 +43,7 @@
 //!         iifname != @ports accept
 //!         ether saddr @macs  iifname . ether saddr != @port_macs drop
 //!         ... the same for ARP's sender, IPv4's and IPv6's source, and ND's target
+//!         icmpv6 type nd-router-advert drop               # the bridge is the only router
 //!     }
 //!     set link4, link6 { as above }   set doors { ifname }   # see [`crate::links`]
 //!     chain forward { type filter hook forward priority 0; policy accept     # only with icc=false
@@ -171,6 +172,7 @@ const fn set(name: &'static str, key: &'static [Field]) -> Set {
 const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
+const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Solicitation and advertisement: IPv6's ARP.
 const NEIGHBOUR_DISCOVERY: [u8; 2] = [135, NEIGHBOUR_ADVERTISEMENT];
@@ -731,6 +733,7 @@ fn spoofing_rules() -> Vec<Rule> {
         [carries(ARP), claims(Layer::Network, 14, 4, "ipv4", "port_ipv4")].concat(),
         [carries(IPV4), claims(Layer::Network, 12, 4, "ipv4", "port_ipv4")].concat(),
         [carries(IPV6), claims(Layer::Network, 8, 16, "ipv6", "port_ipv6")].concat(),
+        [carries(IPV6), icmpv6_is(ROUTER_ADVERTISEMENT), drop_it()].concat(),
         [carries(IPV6), advertises, claims(Layer::Transport, 8, 16, "ipv6", "port_ipv6")].concat(),
     ]
 }

@@ -45,7 +45,10 @@ fn a_daemon_starts_on_any_kernel() {
     }
     let mut endpoint = attach(&networks);
     match publish(&host, &networks, &mut endpoint) {
-        Ok(()) => assert!(warnings.is_empty(), "{warnings:?}"),
+        Ok(()) => {
+            let no_port = warnings.iter().any(|warning| warning.contains("no port"));
+            assert!(!no_port, "{warnings:?}");
+        }
         Err(NetworkError::MissingModule { module, .. }) => {
             assert!(warnings.contains(&module.warning()), "{warnings:?}");
         }
@@ -64,6 +67,9 @@ fn without_a_part_ports_are_refused_by_its_name() {
         let host = Host::new();
         let networks = host.open(without(&[module]));
         let warnings = host.space.run(|| networks.warnings());
+        if warnings.contains(&Module::NfTables.warning()) {
+            return;
+        }
         assert!(warnings.contains(&module.warning()), "{warnings:?}");
         let mut endpoint = attach(&networks);
         let error = publish(&host, &networks, &mut endpoint).unwrap_err();
@@ -87,7 +93,8 @@ fn without_a_part_ports_are_refused_by_its_name() {
         assert!(host.neighbour.reach(&server, (other.ip(), 80).into()).is_err(), "{name}");
         let outside = host.neighbour.listen(NEIGHBOUR, 82);
         let seen = one.space.reach_within(PATIENCE, &outside, (NEIGHBOUR, 82).into());
-        let masked = !matches!(module, Module::NftMasq | Module::NftChainNat);
+        let bare = [Module::NftMasq, Module::NftChainNat].map(Module::warning);
+        let masked = !bare.iter().any(|warning| warnings.contains(warning));
         let expect = if masked { "10.9.0.1".to_owned() } else { one.ip().to_string() };
         assert_eq!(seen.unwrap().to_string(), expect, "{name}");
         networks.ensure_firewall().unwrap();
@@ -99,9 +106,8 @@ fn without_rules_between_ports_all_else_holds() {
     let host = Host::new();
     let networks = host.open(without(&[Module::NftMetaBridge]));
     let mut endpoint = attach(&networks);
-    if publish(&host, &networks, &mut endpoint).is_err() {
-        let missing = host.space.run(|| networks.warnings()).len() - 1;
-        assert!(missing > 0, "this kernel has all that ports need");
+    if let Err(error) = publish(&host, &networks, &mut endpoint) {
+        assert!(matches!(error, NetworkError::MissingModule { .. }), "{error}");
         return;
     }
     let web = host.plug(endpoint);
@@ -128,8 +134,9 @@ fn without_a_packet_filter_containers_still_run() {
     networks.detach("bridge", &one.endpoint.container).unwrap();
     networks.remove_firewall().unwrap();
     let table = Table { family: Family::Inet, name: "boxship_boxship0".to_owned() };
-    let mut socket = host.space.run(Socket::netfilter).unwrap();
-    assert!(contents(&mut socket, &table).unwrap().is_empty());
+    // A kernel that really has none does not know the question.
+    let Ok(mut socket) = host.space.run(Socket::netfilter) else { return };
+    assert!(contents(&mut socket, &table).is_ok_and(|rules| rules.is_empty()));
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn n05_no_ipv6_unasked_and_no_router_is_believed() {
             .ok();
     }
     let seen = |name: &str| {
-        let files = ["cat", "/proc/net/ipv6_route", "/proc/net/if_inet6"];
+        let files = ["cat", "/proc/net/ipv6_route", "/proc/net/if_inet6", "/proc/net/snmp6"];
         daemon.boxship(&[&["exec", name][..], &files].concat()).ok()
     };
     for (name, network) in [("victim", "six"), ("near", "bridge")] {
@@ -254,6 +254,9 @@ fn n05_no_ipv6_unasked_and_no_router_is_believed() {
         assert_eq!(told, "told");
         let after = seen(name);
         assert!(!after.contains("fd66") && !after.contains("0bad"), "{name}: {after}");
+        // It did not even hear of it.
+        let heard = after.lines().find(|line| line.starts_with("Icmp6InRouterAdvertisements"));
+        assert!(heard.is_some_and(|line| line.split_whitespace().nth(1) == Some("0")), "{heard:?}");
     }
     // Nor does the host believe it.
     let host = on_host(&daemon, || std::fs::read_to_string("/proc/thread-self/net/if_inet6"));

@@ -42,7 +42,7 @@ use crate::containers::{now_nanos, run_blocking, time_text};
 use crate::errors::{CreateReason, Error, Result, VolumeError};
 use crate::events::Events;
 
-pub(crate) use self::hold::Holds;
+pub(crate) use self::hold::{Holds, Pending};
 
 const VOLUMES: Table<Record> = Table::new("volumes");
 const FILTERS: &[&str] = &["dangling", "driver", "label", "name"];

@@ -328,3 +328,74 @@ fn s40_a_link_opens_the_exposed_port_only() {
     assert_eq!(open(&daemon, "web"), [""; 0]);
     daemon.finish();
 }
+
+/// Before 1.24 errors were plain text.
+fn old_message(answer: &testkit::Response) -> String {
+    match answer.text().trim() {
+        text if text.starts_with('{') => answer.message(),
+        text => text.to_owned(),
+    }
+}
+
+/// fig and the first Compose made containers bare and said all else at the start.
+#[test]
+fn the_oldest_clients_configure_at_the_start() {
+    let daemon = daemon();
+    let host = daemon.root().join("bound");
+    std::fs::create_dir(&host).unwrap();
+    sleeper(&daemon, "db", &["-v", "/data", "--expose", "3306"]);
+    let create = |name: &str, extra: Value| {
+        let mut body = json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Memory": 64 << 20});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let path = format!("/v1.12/containers/create?name={name}");
+        assert_eq!(daemon.api().post_json(&path, &body).unwrap().status, 201);
+    };
+    let start = |path: &str, config: &Value| {
+        let answer = daemon.api().post_json(&format!("{path}/start"), config).unwrap();
+        (answer.status, old_message(&answer))
+    };
+    create("web", json!({"ExposedPorts": {"80/tcp": {}}, "Volumes": {"/srv": {}}}));
+    let anonymous = field(&daemon, "web", "{{(index .Mounts 0).Name}}");
+    let config = json!({
+        "Links": ["db:store"],
+        "Binds": [format!("{}:/bound:ro", host.display())],
+        "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+        "VolumesFrom": ["db"],
+        "Privileged": true,
+        "Dns": ["10.1.2.3"],
+        "NetworkMode": "",
+        "LxcConf": null,
+    });
+    assert_eq!(start("/v1.23/containers/web", &config), (204, String::new()));
+    assert_eq!(links(&daemon, "web"), json!(["/db:/web/store"]));
+    assert_eq!(names(&daemon, "db"), json!(["/db", "/web/store"]));
+    assert_eq!(daemon.boxship(&["port", "web"]).ok(), "80/tcp -> 0.0.0.0:8080");
+    assert_eq!(field(&daemon, "web", "{{.HostConfig.Memory}}"), (64 << 20).to_string());
+    let script = "echo $STORE_PORT; cat /etc/resolv.conf; grep -c . /proc/self/status >/data/x; \
+                  touch /bound/x; ls -d /srv; mount -t tmpfs none /tmp && echo privileged";
+    let seen = daemon.boxship(&["exec", "web", "sh", "-c", script]);
+    let ip = ip(&daemon, "db");
+    for expect in [&format!("tcp://{ip}:3306"), "nameserver 10.1.2.3", "/srv", "privileged"] {
+        assert!(seen.stdout.contains(expect), "{expect}: {seen:?}");
+    }
+    assert!(seen.stderr.contains("/bound/x: Read-only"), "{seen:?}");
+    daemon.boxship(&["exec", "db", "ls", "/data/x"]).ok();
+    let mounts = field(&daemon, "web", "{{range .Mounts}}{{.Destination}} {{.Name}}\n{{end}}");
+    assert!(mounts.contains(&format!("/srv {anonymous}")), "made once: {mounts}");
+    // It is its own from now on.
+    assert_eq!(start("/v1.23/containers/web", &config), (304, String::new()));
+    daemon.boxship(&["restart", "-t", "0", "web"]).ok();
+    assert_eq!(links(&daemon, "web"), json!(["/db:/web/store"]));
+
+    create("other", json!({}));
+    let bad = json!({"Links": ["nope:x"]});
+    let message = "could not get container for nope: No such container: nope".to_owned();
+    assert_eq!(start("/v1.15/containers/other", &bad), (400, message));
+    let refused = "starting container with non-empty request body was deprecated since API v1.22 \
+                   and removed in v1.24";
+    assert_eq!(start("/v1.24/containers/other", &config), (400, refused.to_owned()));
+    assert_eq!(start("/v1.15/containers/other", &json!({"NetworkMode": "none"})).0, 204);
+    let networks = field(&daemon, "other", "{{json .NetworkSettings.Networks}}");
+    assert!(networks.starts_with("{\"none\":"), "{networks}");
+    daemon.finish();
+}

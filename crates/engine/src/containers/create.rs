@@ -13,7 +13,7 @@ use api_types::host_config::HostConfig;
 use api_types::network::EndpointSettings;
 use spec::{ContainerName, Digest, Id};
 
-use super::links;
+use super::links::{self, Link};
 use super::merge;
 use super::mounts::{self, Mount, Source};
 use super::record::{DEFINITIONS, Definition, now_nanos};
@@ -50,7 +50,7 @@ impl Containers {
         platform: Option<String>,
     ) -> Result<CreateResponse> {
         let shared = &self.shared;
-        let CreateRequest { mut config, mut host_config, networking_config } = request;
+        let CreateRequest { mut config, host_config, networking_config } = request;
         if config == Config::default() && host_config == HostConfig::default() {
             return Err(ValidationError::EmptyConfig.into());
         }
@@ -59,19 +59,9 @@ impl Containers {
             merge::merge_image(&mut config, run);
         }
         let id = Id::from_random(sys::random::bytes());
-        let daemon = shared.config();
-        let mut warnings = prepare(&mut config, &mut host_config, &daemon, &id);
-        let known = |name: &str| crate::system::is_runtime(name, &daemon);
-        let context = validate::Context { sysinfo: &shared.sysinfo, runtimes: &known };
-        warnings.extend(validate::check(&config, &host_config, &context)?);
-        refer(shared, &host_config)?;
-        let endpoints = networking_config.endpoints_config.unwrap_or_default();
-        let endpoints =
-            endpoints_of(shared, &mut config, &mut host_config, endpoints, &mut warnings)?;
-        let links = links::take(shared, &mut host_config, &mut warnings)?;
-        let inherited = inherited_mounts(shared, &host_config)?;
-        let mut mounts = mounts::plan(&host_config, config.volumes.as_ref(), inherited)?;
-        check_sources(&mounts)?;
+        let asked = networking_config.endpoints_config.unwrap_or_default();
+        let Draft { config, host_config, endpoints, mut mounts, links, warnings } =
+            draft(shared, &id, config, host_config, asked)?;
         let reservation = take_name(shared, name.as_deref(), &id)?;
         let holds = hold_volumes(shared, &mut mounts)?;
         let definition = Definition {
@@ -102,7 +92,7 @@ impl Containers {
         let made = make_directories(shared, &definition, chain.as_ref());
         let holds = Arc::new(holds);
         let made = match made {
-            Ok(()) => fill_volumes(shared, &definition, chain, &holds).await,
+            Ok(()) => fill_volumes(shared, &id, &definition.mounts, chain, &holds).await,
             failed => failed,
         };
         let written = match made {
@@ -130,6 +120,39 @@ impl Containers {
         tracing::debug!(container = %id, "created");
         Ok(())
     }
+}
+
+/// What a request amounts to, before anything is made.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub config: Config,
+    pub host_config: HostConfig,
+    pub endpoints: BTreeMap<String, EndpointSettings>,
+    pub mounts: Vec<Mount>,
+    pub links: Vec<Link>,
+    pub warnings: Vec<String>,
+}
+
+/// Defaults and checks everything. `config` is merged with its image.
+pub(super) fn draft(
+    shared: &Shared,
+    id: &Id,
+    mut config: Config,
+    mut host_config: HostConfig,
+    asked: BTreeMap<String, EndpointSettings>,
+) -> Result<Draft> {
+    let daemon = shared.config();
+    let mut warnings = prepare(&mut config, &mut host_config, &daemon, id);
+    let known = |name: &str| crate::system::is_runtime(name, &daemon);
+    let context = validate::Context { sysinfo: &shared.sysinfo, runtimes: &known };
+    warnings.extend(validate::check(&config, &host_config, &context)?);
+    refer(shared, &host_config)?;
+    let endpoints = endpoints_of(shared, &mut config, &mut host_config, asked, &mut warnings)?;
+    let links = links::take(shared, &mut host_config, &mut warnings)?;
+    let inherited = inherited_mounts(shared, &host_config)?;
+    let mounts = mounts::plan(&host_config, config.volumes.as_ref(), inherited)?;
+    check_sources(&mounts)?;
+    Ok(Draft { config, host_config, endpoints, mounts, links, warnings })
 }
 
 /// Fills in the defaults that inspect shows, in place.
@@ -422,7 +445,7 @@ fn take_name<'a>(shared: &'a Shared, name: Option<&str>, id: &Id) -> Result<Rese
 }
 
 /// Names the anonymous volumes, and keeps all of them until the container is there to do so.
-fn hold_volumes(shared: &Shared, mounts: &mut [Mount]) -> Result<Holds> {
+pub(super) fn hold_volumes(shared: &Shared, mounts: &mut [Mount]) -> Result<Holds> {
     let mut holds = Holds::new(&shared.volumes);
     for mount in mounts {
         if let Source::Volume { name, wanted, .. } = &mut mount.source {
@@ -434,13 +457,14 @@ fn hold_volumes(shared: &Shared, mounts: &mut [Mount]) -> Result<Holds> {
 
 /// Makes the directories of new volumes, and fills those that are empty with what the image has
 /// in their place.
-async fn fill_volumes(
+pub(super) async fn fill_volumes(
     shared: &Arc<Shared>,
-    definition: &Definition,
+    id: &Id,
+    mounts: &[Mount],
     chain: Option<Digest>,
     holds: &Arc<Holds>,
 ) -> Result<()> {
-    let wanted = definition.mounts.iter().filter_map(|mount| match &mount.source {
+    let wanted = mounts.iter().filter_map(|mount| match &mount.source {
         Source::Volume { name, copy, .. } => Some((name.clone(), mount.target.clone(), *copy)),
         _ => None,
     });
@@ -448,7 +472,7 @@ async fn fill_volumes(
     if wanted.is_empty() {
         return Ok(());
     }
-    let (id, storage, holds) = (definition.id.clone(), shared.storage.clone(), Arc::clone(holds));
+    let (id, storage, holds) = (id.clone(), shared.storage.clone(), Arc::clone(holds));
     super::run_blocking(move || {
         holds.prepare()?;
         if !wanted.iter().any(|(_, _, copy)| *copy) {

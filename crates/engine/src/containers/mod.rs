@@ -15,6 +15,7 @@ mod exit;
 mod filters;
 mod health;
 mod inspect;
+mod late;
 mod lifecycle;
 mod links;
 mod list;

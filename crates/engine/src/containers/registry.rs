@@ -126,6 +126,13 @@ impl Registry {
         index.by_id.insert(container.id.clone(), container);
     }
 
+    /// After the links of a container that is known were changed.
+    pub(crate) fn note_links(&self, container: &Container) {
+        if !container.snapshot().definition.links.is_empty() {
+            self.write().linking.insert(container.id.clone());
+        }
+    }
+
     pub(crate) fn release_name(&self, name: &ContainerName) {
         self.write().by_name.remove(name);
     }

@@ -47,6 +47,10 @@ pub(crate) enum ContainerCommand {
         name: String,
         reply: Answer,
     },
+    Reconfigure {
+        late: Box<super::late::Late>,
+        reply: Answer,
+    },
     Unlink {
         alias: String,
         reply: Answer,
@@ -195,6 +199,9 @@ impl Task {
             ContainerCommand::Pause { reply } => answer(reply, self.pause().await),
             ContainerCommand::Resume { reply } => answer(reply, self.resume().await),
             ContainerCommand::Rename { name, reply } => answer(reply, self.rename(&name).await),
+            ContainerCommand::Reconfigure { late, reply } => {
+                answer(reply, Box::pin(self.reconfigure(*late)).await);
+            }
             ContainerCommand::Unlink { alias, reply } => answer(reply, self.unlink(&alias).await),
             ContainerCommand::Update { request, reply } => {
                 answer(reply, self.update(*request).await);

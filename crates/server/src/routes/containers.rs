@@ -91,8 +91,12 @@ pub(super) async fn start(mut request: Request) -> Result {
     if request.query.text("checkpoint").is_some() {
         return Err(ApiError::not_supported("starting from a checkpoint"));
     }
-    legacy::check_start_body(&mut request).await?;
-    request.engine().containers.start(request.name()).await?;
+    let late = legacy::start_body(&mut request).await?;
+    let containers = &request.engine().containers;
+    match late {
+        None => containers.start(request.name()).await?,
+        Some(host_config) => containers.start_with(request.name(), host_config).await?,
+    }
     Ok(answer::status(StatusCode::NO_CONTENT))
 }
 

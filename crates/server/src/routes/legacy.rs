@@ -39,10 +39,10 @@ pub(super) fn move_limits_to_host_config(body: Value) -> Result<Value, JsonError
 const EMPTY_START_BODY: usize = 7;
 
 /// Below 1.24 a `HostConfig` could come as late as the start. One that sets nothing is no matter.
-pub(super) async fn check_start_body(request: &mut Request) -> Result<(), ApiError> {
+pub(super) async fn start_body(request: &mut Request) -> Result<Option<HostConfig>, ApiError> {
     let body = request.body().await?;
     if body.len() <= EMPTY_START_BODY {
-        return Ok(());
+        return Ok(None);
     }
     if request.version.has(24) {
         return Err(ApiError::bad_request(
@@ -51,10 +51,7 @@ pub(super) async fn check_start_body(request: &mut Request) -> Result<(), ApiErr
         ));
     }
     let host_config = json::decode_host_config(json::parse(&body)?)?;
-    if host_config == HostConfig::default() {
-        return Ok(());
-    }
-    Err(ApiError::not_supported("a HostConfig in the body of a start"))
+    Ok(Some(host_config).filter(|config| *config != HostConfig::default()))
 }
 
 pub(super) fn inspect_response(mut inspect: Inspect, version: ApiVersion) -> Response<Body> {

@@ -161,8 +161,7 @@ static ROUTES: &[Route] = &[
     works!("GET", "/containers/{id}/changes", containers::changes),
     works!("GET", "/containers/{id}/stats", sessions::stats),
     works!("POST", "/containers/{id}/resize", containers::resize),
-    works!("POST", "/containers/{id}/start", containers::start)
-        .partly("checkpoints are refused, and a HostConfig in the body (API below 1.24)"),
+    works!("POST", "/containers/{id}/start", containers::start).partly("checkpoints are refused"),
     works!("POST", "/containers/{id}/stop", containers::stop),
     works!("POST", "/containers/{id}/restart", containers::restart),
     works!("POST", "/containers/{id}/kill", containers::kill),

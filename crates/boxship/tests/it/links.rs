@@ -399,3 +399,41 @@ fn the_oldest_clients_configure_at_the_start() {
     assert!(networks.starts_with("{\"none\":"), "{networks}");
     daemon.finish();
 }
+
+/// S37, S38: a project as Compose 1 made it, each service linked by three names.
+#[test]
+fn s37_s38_a_compose_project_of_links() {
+    let daemon = daemon();
+    sleeper(&daemon, "proj_db_1", &["--expose", "7000-7003", "--expose", "9000"]);
+    let links: Vec<_> =
+        ["db", "db_1", "proj_db_1"].iter().map(|alias| format!("proj_db_1:{alias}")).collect();
+    let body = json!({
+        "Image": "busybox", "Cmd": ["sleep", "1000"],
+        "HostConfig": {"Links": links, "NetworkMode": "default"},
+    });
+    let create = "/v1.19/containers/create?name=proj_web_1";
+    assert_eq!(daemon.api().post_json(create, &body).unwrap().status, 201);
+    daemon.boxship(&["start", "proj_web_1"]).ok();
+    let ip = ip(&daemon, "proj_db_1");
+    for name in ["db", "db_1", "proj_db_1"] {
+        let ping = ["exec", "proj_web_1", "timeout", "5", "ping", "-c", "1", name];
+        let seen = daemon.boxship(&ping).ok();
+        assert!(seen.starts_with(&format!("PING {name} ({ip})")), "{seen}");
+    }
+    let env = daemon.boxship(&["exec", "proj_web_1", "env"]).ok();
+    for prefix in ["DB", "DB_1", "PROJ_DB_1"] {
+        for expect in [
+            format!("{prefix}_PORT=tcp://{ip}:7000"),
+            format!("{prefix}_PORT_7000_TCP_START=tcp://{ip}:7000"),
+            format!("{prefix}_PORT_7000_TCP_PORT_START=7000"),
+            format!("{prefix}_PORT_7000_TCP_END=tcp://{ip}:7003"),
+            format!("{prefix}_PORT_7000_TCP_PORT_END=7003"),
+            format!("{prefix}_PORT_7002_TCP_ADDR={ip}"),
+            format!("{prefix}_PORT_9000_TCP=tcp://{ip}:9000"),
+        ] {
+            assert!(env.lines().any(|line| line == expect), "{expect}: {env}");
+        }
+    }
+    assert!(!env.contains("9000_TCP_START"), "{env}");
+    daemon.finish();
+}

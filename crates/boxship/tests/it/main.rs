@@ -16,6 +16,7 @@ mod network;
 mod reach;
 mod security;
 mod seeds;
+mod stack;
 mod survival;
 mod upkeep;
 mod volumes;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::contexts::{ContextStore, config_error, write_file};
+use crate::ssh::SshTarget;
 use crate::{Error, Result, Version};
 
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -22,6 +23,7 @@ const DEFAULT_TLS_HOST: &str = "tcp://localhost:2376";
 pub enum Endpoint {
     Unix { path: PathBuf, address: String },
     Tcp { authority: String, address: String, tls: Option<TlsFiles> },
+    Ssh(SshTarget),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -359,13 +361,12 @@ pub fn endpoint(host: &str, tls: Option<TlsFiles>) -> Result<Endpoint> {
             };
             Ok(Endpoint::Tcp { address: format!("tcp://{authority}"), authority, tls })
         }
-        "ssh" => Err(Error::Config {
-            message: format!(
-                "unable to resolve docker endpoint: {host}: ssh:// is not supported; forward the \
-                 socket with 'ssh -L /tmp/docker.sock:/var/run/docker.sock HOST' and use \
-                 unix:///tmp/docker.sock"
-            ),
-        }),
+        "ssh" => match SshTarget::parse(host) {
+            Ok(target) => Ok(Endpoint::Ssh(target)),
+            Err(reason) => Err(Error::Config {
+                message: format!("ssh host connection is not valid: {reason}"),
+            }),
+        },
         _ => Err(invalid()),
     }
 }
@@ -380,13 +381,14 @@ impl Endpoint {
     pub fn address(&self) -> &str {
         match self {
             Self::Unix { address, .. } | Self::Tcp { address, .. } => address,
+            Self::Ssh(target) => &target.address,
         }
     }
 
     /// What requests name in `Host`; a socket has no name, so docker's client made one up.
     pub(crate) fn http_host(&self) -> &str {
         match self {
-            Self::Unix { .. } => "api.moby.localhost",
+            Self::Unix { .. } | Self::Ssh(_) => "api.moby.localhost",
             Self::Tcp { authority, .. } => authority,
         }
     }
@@ -412,7 +414,8 @@ mod tests {
         check("tcp://[::1]", "tcp://[::1]:2375");
         check("10.0.0.1:99", "tcp://10.0.0.1:99");
         check("tcp://:7", "tcp://:7");
-        check("ssh://u@h", "unable to resolve docker endpoint: ssh://u@h: ssh:// is not supported");
+        check("ssh://u@h", "ssh://u@h");
+        check("ssh://", "ssh host connection is not valid: invalid SSH URL: hostname is empty");
         check("foo://x", "unable to resolve docker endpoint: invalid bind address format: foo://x");
     }
 

@@ -3,21 +3,28 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::HttpBody;
+use crate::ssh::SshStream;
 use crate::{Endpoint, Error, Response, Result, tls};
+
+/// What an `ssh` takes at most from closing its pipes to its end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub enum Connection {
     Unix(UnixStream),
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Ssh(SshStream),
 }
 
 impl Connection {
@@ -35,11 +42,27 @@ impl Connection {
                 let tcp = open_tcp(authority).await.map_err(failed)?;
                 Ok(Self::Tls(Box::new(tls::handshake(tcp, authority, files).await?)))
             }
+            Endpoint::Ssh(target) => Ok(Self::Ssh(SshStream::open(target).map_err(failed)?)),
         }
     }
 
     /// Sends the request; the connection lives on as a task until the answer's body ends.
     pub(crate) async fn send(
+        mut self,
+        request: hyper::Request<HttpBody>,
+        endpoint: &Endpoint,
+    ) -> Result<Response> {
+        let complaint = match &mut self {
+            Self::Ssh(stream) => stream.complaint(),
+            _ => None,
+        };
+        match self.exchange(request, endpoint).await {
+            Err(error) => Err(explained(error, endpoint, complaint).await),
+            answer => answer,
+        }
+    }
+
+    async fn exchange(
         self,
         request: hyper::Request<HttpBody>,
         endpoint: &Endpoint,
@@ -51,6 +74,19 @@ impl Connection {
             let _reported_by_the_body = driver.with_upgrades().await;
         });
         Ok(Response { inner: sender.send_request(request).await.map_err(failed)? })
+    }
+}
+
+/// An `ssh` that ended knows better than a closed pipe what happened.
+async fn explained(
+    error: Error,
+    endpoint: &Endpoint,
+    complaint: Option<oneshot::Receiver<Option<String>>>,
+) -> Error {
+    let Some(complaint) = complaint else { return error };
+    match tokio::time::timeout(LAST_WORDS, complaint).await {
+        Ok(Ok(Some(complaint))) => Error::Ssh { host: endpoint.address().to_owned(), complaint },
+        _ => error,
     }
 }
 
@@ -67,6 +103,7 @@ macro_rules! delegate {
             Self::Unix($stream) => $call,
             Self::Tcp($stream) => $call,
             Self::Tls($stream) => $call,
+            Self::Ssh($stream) => $call,
         }
     };
 }

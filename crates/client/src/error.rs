@@ -27,6 +27,8 @@ pub enum Error {
         #[source]
         source: hyper::Error,
     },
+    #[error("error during connect: {host}: {complaint}")]
+    Ssh { host: String, complaint: String },
     #[error("error reading the daemon's answer: {source}")]
     Body {
         #[source]

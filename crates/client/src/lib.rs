@@ -1,4 +1,4 @@
-//! A client of Docker's Engine API: one connection per call over a unix socket, TCP or TLS.
+//! A client of Docker's Engine API: one connection per call over a unix socket, TCP, TLS or ssh.
 //!
 //! Start at [`Client`]. Where the daemon is (flags, environment, contexts) is decided in
 //! [`config`]; nothing else here reads the environment or the home directory. Requests go straight
@@ -13,6 +13,7 @@ pub mod credentials;
 mod error;
 mod request;
 mod response;
+mod ssh;
 mod tls;
 
 use std::cell::Cell;
@@ -31,6 +32,7 @@ pub use error::{Error, Result};
 pub use hyper::Method;
 pub use request::Request;
 pub use response::{Hijacked, Response};
+pub use ssh::SshTarget;
 pub use tls::check_material;
 
 /// An API version, `1.51` being `Version { major: 1, minor: 51 }`.
@@ -157,6 +159,11 @@ impl Client {
         let exchange =
             async { Connection::open(&self.endpoint).await?.send(head, &self.endpoint).await };
         Box::pin(exchange).await
+    }
+
+    /// Opens a connection for bytes that are not ours to read.
+    pub async fn dial(&self) -> Result<Connection> {
+        Connection::open(&self.endpoint).await
     }
 
     /// Sends a request whose answer turns the connection into a raw byte stream.

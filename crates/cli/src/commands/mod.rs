@@ -11,6 +11,7 @@ use crate::flags::Flag;
 pub(crate) use global::GLOBAL;
 pub(crate) use groups::{GROUPS, SECTIONS, UNSUPPORTED};
 pub(crate) use table::COMMANDS;
+use table::HIDDEN;
 
 /// One command with all its spellings.
 #[derive(Debug)]
@@ -30,8 +31,10 @@ pub(crate) struct Command {
 impl Command {
     /// What lists of commands say about it.
     pub(crate) fn short(&self) -> &'static str {
-        let line = self.about.split('\n').next().unwrap_or_default();
-        line.split_once(". ").map_or(line, |(sentence, _)| sentence)
+        let (line, more) = self.about.split_once('\n').unwrap_or((self.about, ""));
+        let sentence = line.split_once(". ").map_or(line, |(sentence, _)| sentence);
+        // A full stop tells a sentence from the next one only.
+        if more.is_empty() { sentence } else { sentence.trim_end_matches('.') }
     }
 
     /// The spelling help uses for `path`: aliases inside a group are shown by the first name.
@@ -139,6 +142,7 @@ pub(crate) enum Action {
     NetworkRm,
     Search,
     SystemDf,
+    SystemDialStdio,
     SystemPrune,
     Version,
     VolumeCreate,
@@ -171,7 +175,7 @@ impl Action {
 
 /// Finds a command by the words it is called by.
 pub(crate) fn find(path: &str) -> Option<(&'static Command, &'static str)> {
-    COMMANDS.iter().find_map(|command| {
+    COMMANDS.iter().chain(HIDDEN).find_map(|command| {
         let known = command.paths.iter().copied().find(|known| *known == path)?;
         Some((*command, command.canonical(known)))
     })

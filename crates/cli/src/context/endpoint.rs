@@ -43,10 +43,7 @@ fn read(app: &App, wanted: &BTreeMap<String, String>) -> Outcome<(ContextEndpoin
     };
     let host = wanted.get("host").cloned().unwrap_or_default();
     check_ssh(&host).map_err(|reason| {
-        format!(
-            "invalid docker endpoint options: ssh host connection is not valid: invalid SSH URL: \
-             {reason}"
-        )
+        format!("invalid docker endpoint options: ssh host connection is not valid: {reason}")
     })?;
     let part = |name: &str| material.get(name).map(Vec::as_slice);
     client::check_material(part("ca.pem"), part("cert.pem"), part("key.pem"))
@@ -87,20 +84,10 @@ fn check_host(host: &str) -> Result<(), String> {
 }
 
 fn check_ssh(host: &str) -> Result<(), String> {
-    let Some(rest) = host.strip_prefix("ssh://") else { return Ok(()) };
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = rest.split('/').next().unwrap_or_default();
-    let (user, name) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if user.contains(':') {
-        return Err("plain-text password is not supported".to_owned());
+    if !host.starts_with("ssh://") {
+        return Ok(());
     }
-    if name.is_empty() {
-        return Err("hostname is empty".to_owned());
-    }
-    if !query.is_empty() {
-        return Err(format!("query parameters are not allowed: {query:?}"));
-    }
-    Ok(())
+    client::SshTarget::parse(host).map(|_target| ())
 }
 
 #[cfg(test)]
@@ -125,8 +112,8 @@ mod tests {
             assert_eq!(check_ssh(host), expect.map_err(str::to_owned), "{host}");
         };
         check("ssh://u@h:22/p", Ok(()));
-        check("ssh://", Err("hostname is empty"));
-        check("ssh://u:p@h", Err("plain-text password is not supported"));
-        check("ssh://h?x=1", Err("query parameters are not allowed: \"x=1\""));
+        check("ssh://", Err("invalid SSH URL: hostname is empty"));
+        check("ssh://u:p@h", Err("invalid SSH URL: plain-text password is not supported"));
+        check("ssh://h?x=1", Err("invalid SSH URL: query parameters are not allowed: \"x=1\""));
     }
 }

@@ -6,6 +6,7 @@
 mod change;
 mod endpoint;
 mod transfer;
+mod zip;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -39,14 +40,9 @@ fn default_context(app: &App) -> Outcome<Context> {
     Ok(context)
 }
 
-/// An `ssh://` address is shown although nothing can be sent there.
 fn default_host(app: &App) -> Outcome<String> {
     if let [_, _, ..] = app.global.hosts.as_slice() {
         return Err(Failure::new("Specify only one -H"));
-    }
-    let given = app.global.hosts.first().or(app.environment.docker_host.as_ref());
-    if let Some(host) = given.filter(|host| host.starts_with("ssh://")) {
-        return Ok(host.clone());
     }
     match config::default_endpoint(&app.global, &app.environment) {
         Ok(endpoint) => Ok(endpoint.address().to_owned()),

@@ -1,4 +1,5 @@
-//! `docker context export` and `import`: one context as a tar archive.
+//! `docker context export` and `import`: one context as a tar archive;
+//! `import` takes the same files zipped, too.
 //!
 //! ```text
 //! meta.json                    mode 0644
@@ -16,7 +17,7 @@ use client::contexts::{Context, TlsMaterial, check_name};
 use tar::{EntryType, Header};
 
 use super::change::{check_new_name, done};
-use super::{DEFAULT, load, store};
+use super::{DEFAULT, load, store, zip};
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
@@ -111,9 +112,7 @@ fn parse(mut bytes: Vec<u8>) -> Result<(Context, BTreeMap<String, TlsMaterial>),
         return Err("read exceeds the defined limit".to_owned());
     }
     if bytes.starts_with(b"PK\x03\x04") {
-        return Err("importing a context from a zip file is not supported; use a tar file, as \
-                    'docker context export' writes"
-            .to_owned());
+        return assemble(zip::files(&bytes, MAX_ARCHIVE)?);
     }
     if !bytes.is_empty() && bytes.len() < 512 {
         return Err("unexpected EOF".to_owned());
@@ -121,8 +120,7 @@ fn parse(mut bytes: Vec<u8>) -> Result<(Context, BTreeMap<String, TlsMaterial>),
     // Docker never ends its archives: the last file is not padded, and no empty blocks follow.
     bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
     let malformed = |_reason: io::Error| "archive/tar: invalid tar header".to_owned();
-    let mut context = None;
-    let mut tls: BTreeMap<String, TlsMaterial> = BTreeMap::new();
+    let mut files = Vec::new();
     for entry in tar::Archive::new(bytes.as_slice()).entries().map_err(malformed)? {
         let mut entry = entry.map_err(malformed)?;
         if entry.header().entry_type() != EntryType::Regular {
@@ -131,6 +129,18 @@ fn parse(mut bytes: Vec<u8>) -> Result<(Context, BTreeMap<String, TlsMaterial>),
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(|_cut| "unexpected EOF".to_owned())?;
+        files.push((path, content));
+    }
+    assemble(files)
+}
+
+/// Checks what an archive of either kind holds.
+fn assemble(
+    files: Vec<(String, Vec<u8>)>,
+) -> Result<(Context, BTreeMap<String, TlsMaterial>), String> {
+    let mut context = None;
+    let mut tls: BTreeMap<String, TlsMaterial> = BTreeMap::new();
+    for (path, content) in files {
         if path == "meta.json" {
             context = Some(Context::parse(&content)?);
         } else if let Some(rest) = path.strip_prefix("tls/") {
@@ -199,6 +209,6 @@ mod tests {
                 "archive format is invalid",
             );
         }
-        assert!(parse(b"PK\x03\x04".to_vec()).unwrap_err().contains("zip file is not supported"));
+        check_refused(b"PK\x03\x04", "zip: not a valid zip file");
     }
 }

@@ -1,6 +1,7 @@
 //! Commands on the daemon as a whole.
 
 mod df;
+mod dial;
 mod events;
 mod info;
 mod prune;
@@ -13,6 +14,7 @@ use crate::failure::Outcome;
 use crate::output;
 
 pub(crate) use df::df;
+pub(crate) use dial::dial_stdio;
 pub(crate) use events::events;
 pub(crate) use info::info;
 pub(crate) use prune::prune;

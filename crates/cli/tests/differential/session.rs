@@ -79,6 +79,9 @@ impl Run {
         std::fs::write(&helper, HELPER).unwrap();
         std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::write(work.join("good"), "good\n").unwrap();
+        let zip = include_bytes!("../../src/context/sample.zip");
+        std::fs::write(work.join("sample.zip"), zip).unwrap();
+        std::fs::write(work.join("broken.zip"), &zip[..zip.len() / 2]).unwrap();
         std::fs::write(work.join("crlf"), "good\r\n").unwrap();
         std::fs::write(work.join("cert.pem"), include_str!("cert.pem")).unwrap();
         std::fs::write(work.join("key.pem"), include_str!("key.pem")).unwrap();

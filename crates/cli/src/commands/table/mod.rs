@@ -22,6 +22,9 @@ const TABLE_FORMAT: &str = "Format output using a custom template:\n\
     'TEMPLATE':         Print output using the given Go template.\n\
     Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates";
 
+/// Commands that work and that no list shows: other programs call them.
+pub(crate) static HIDDEN: &[&Command] = &[&system::DIAL_STDIO];
+
 /// Every command. A path is found by trying them all: there are few, and it is done once.
 pub(crate) static COMMANDS: &[&Command] = &[
     &container::ATTACH,

@@ -81,6 +81,16 @@ pub(crate) static INSPECT: Command = Command {
     action: Action::Inspect,
 };
 
+pub(crate) static DIAL_STDIO: Command = Command {
+    paths: &["system dial-stdio"],
+    usage: "",
+    about: "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[],
+    action: Action::SystemDialStdio,
+};
+
 pub(crate) static SEARCH: Command = Command {
     paths: &["search"],
     usage: "[OPTIONS] TERM",

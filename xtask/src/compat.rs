@@ -5,6 +5,7 @@
 //! binary prints. Nobody keeps a list of what works by hand, so that no list can lie. `--check`
 //! writes nothing and fails when the file is stale.
 
+mod differences;
 mod endpoints;
 mod rust;
 mod sources;
@@ -84,7 +85,7 @@ fn document(root: &Path, binary: Option<&str>) -> Result<String, String> {
         fields("HostConfig", &engine, &settings)?,
         fields("Config", &engine, &settings)?,
     ];
-    Ok(assemble(&sections))
+    Ok(assemble(&sections) + &differences::section(root)?)
 }
 
 /// A part of the document and its figures.

@@ -1,4 +1,5 @@
-//! The project's own chores: `cargo xtask tidy | compat | vm-test | torture | churn | bench`.
+//! The project's own chores:
+//! `cargo xtask tidy | compat | differential | vm-test | torture | churn | bench`.
 //!
 //! Each is one module with `pub(crate) fn run(args: &[String]) -> Result<(), String>`.
 
@@ -7,6 +8,7 @@
 mod bench;
 mod churn;
 mod compat;
+mod differential;
 mod tidy;
 mod torture;
 mod vm_test;
@@ -20,11 +22,12 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "churn" => churn::run(rest),
         "compat" => compat::run(rest),
+        "differential" => differential::run(rest),
         "tidy" => tidy::run(rest),
         "torture" => torture::run(rest),
         "vm-test" => vm_test::run(rest),
         _ => Err(format!(
-            "unknown task {name:?}; tasks: bench, churn, compat, tidy, torture, vm-test"
+            "unknown task {name:?}; tasks: bench, churn, compat, differential, tidy, torture, vm-test"
         )),
     };
     match result {

@@ -15,6 +15,8 @@ use crate::{
 /// Docker's exit code for flags it does not understand.
 const BAD_FLAGS: u8 = 125;
 
+const SHORT_HELP: &str = "Flag shorthand -h has been deprecated, use --help";
+
 static GLOBAL_FLAGS: &[&[Flag]] = &[GLOBAL];
 
 pub(crate) fn run(program: &'static str, arguments: &[String]) -> Outcome {
@@ -85,7 +87,11 @@ fn by_words(program: &'static str, global: &Parsed, words: &[&str]) -> Outcome {
     }
     match words {
         [group] if is_group(group) => complain_help(&help::group(program, group)),
-        [group, "--help" | "-h"] if is_group(group) => print_help(help::group(program, group)),
+        [group, "--help"] if is_group(group) => print_help(help::group(program, group)),
+        [group, "-h"] if is_group(group) => {
+            output::print_line(SHORT_HELP)?;
+            print_help(help::group(program, group))
+        }
         [group, word, ..] if is_group(group) => Err(unknown_in_group(program, group, word)),
         [word, ..] if UNSUPPORTED.contains(word) => Err(unsupported(program, word)),
         _ => Err(unknown(program, words[0])),
@@ -145,9 +151,12 @@ fn by_command(
         .map_err(|error| bad_flags(&error.0, usage.trim_end(), &name))?;
     if parsed.help {
         if parsed.short_help {
-            output::print_line("Flag shorthand -h has been deprecated, use --help")?;
+            output::print_line(SHORT_HELP)?;
         }
         return print_help(help::command(program, command, path));
+    }
+    for note in &parsed.notes {
+        output::print_line(note)?;
     }
     if let Some(complaint) = command.arity.complaint(parsed.args.len()) {
         let see = match command.arity {

@@ -79,7 +79,7 @@ fn pointing_to_help(program: &str, command: &str, text: &str) -> String {
 
 impl From<crate::template::TemplateError> for Failure {
     fn from(error: crate::template::TemplateError) -> Self {
-        Self::new(format!("failed to execute template: {error}"))
+        Self::new(format!("template parsing error: {error}"))
     }
 }
 

@@ -40,9 +40,9 @@ fn list(entries: &[(&str, &str)]) -> String {
     entries.iter().map(|(name, about)| format!("  {name:<12}{about}\n")).collect()
 }
 
-/// Four defaults depend on the home directory.
+/// Four defaults depend on where the configuration is.
 fn global_options() -> String {
-    let home = std::env::home_dir().unwrap_or_default().join(".docker");
+    let home = client::config::Environment::read().config_dir();
     let with_default = |flag: &Flag| -> Option<String> {
         let path = match flag.name {
             "config" => home.clone(),
@@ -63,6 +63,7 @@ fn global_options() -> String {
             kind: flag.kind,
             help: flag.help,
             hidden: flag.hidden,
+            deprecated: flag.deprecated,
         })
         .collect();
     format_flags(&flags.iter().collect::<Vec<_>>(), width())
@@ -105,6 +106,7 @@ pub(crate) fn command(program: &str, command: &Command, path: &str) -> String {
         default: "",
         help: "Print usage",
         hidden: false,
+        deprecated: "",
     };
     let mut flags: Vec<&Flag> = command.flags.iter().flat_map(|group| group.iter()).collect();
     // Commands whose -h is the host name list --help, since -h does not give it.

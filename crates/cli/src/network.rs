@@ -20,7 +20,7 @@ struct NetworkRow {
 }
 
 static NETWORKS: Listing<NetworkRow> = Listing {
-    type_name: "*formatter.networkContext",
+    type_name: "*network.networkContext",
     columns: &[
         Column {
             name: "CreatedAt",
@@ -277,10 +277,8 @@ struct ConnectRequest {
 /// `docker network connect`.
 pub(crate) async fn connect(app: &App, flags: &Parsed) -> Outcome {
     let options = flags.list("driver-opt");
-    if let Some(bad) = options.iter().find(|option| !option.contains('=')) {
-        return Err(Failure::new(format!(
-            "invalid key/value pair format in driver options: {bad}"
-        )));
+    if options.iter().any(|option| !option.contains('=')) {
+        return Err(Failure::new("invalid key/value pair format in driver options"));
     }
     let list = |name: &str| flags.list_or_null(name);
     let ipam = EndpointIpamConfig {

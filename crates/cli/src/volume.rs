@@ -106,14 +106,23 @@ struct CreateRequest {
     #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
     driver: String,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     driver_opts: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     labels: std::collections::BTreeMap<String, String>,
 }
 
 /// `docker volume create`.
 pub(crate) async fn create(app: &App, flags: &Parsed) -> Outcome {
+    if flags.changed("name") && !flags.args.is_empty() {
+        return Err(Failure::new(
+            "conflicting options: cannot specify a volume-name through both --name and as a \
+             positional arg",
+        ));
+    }
+    let name = flags.args.first().map_or_else(|| flags.text("name"), String::as_str);
     let request = CreateRequest {
-        name: flags.args.first().cloned().unwrap_or_default(),
+        name: name.to_owned(),
         driver: flags.text("driver").to_owned(),
         driver_opts: flags.map("opt"),
         labels: flags.map("label"),

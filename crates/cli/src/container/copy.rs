@@ -327,8 +327,10 @@ struct Local {
 
 impl Local {
     fn look(path: &str, follow: bool) -> Outcome<Self> {
-        let failed =
-            |error: io::Error| Failure::new(format!("lstat {path}: {}", errno_text(&error)));
+        let failed = |error: io::Error| {
+            let path = crate::options::files::absolute_path(path);
+            Failure::new(format!("lstat {path}: {}", errno_text(&error)))
+        };
         // A trailing slash or dot looks through a link, as with lstat(2).
         let metadata = match follow || path.ends_with('/') {
             true => std::fs::metadata(path),

@@ -17,7 +17,7 @@ pub(crate) async fn export(app: &App, flags: &Parsed) -> Outcome {
         ));
     }
     let request = Request::get(container_path(&flags.args[0], "/export"));
-    download(app, request, path, "export").await
+    download(app, request, path, "export container").await
 }
 
 /// `docker commit`.

@@ -6,7 +6,7 @@ use spec::Reference;
 
 use super::ports::displayable;
 use crate::app::App;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::image::short_id;
 use crate::output::{self, Column, Listing, ellipsis};
@@ -155,6 +155,7 @@ pub(crate) async fn ls(app: &App, flags: &Parsed) -> Outcome {
             "WARNING: Ignoring custom format, because both --format and --quiet are set.",
         );
     }
+    check_format(&format)?;
     let last = if flags.bool("latest") { 1 } else { flags.int("last") };
     let filters = flags.filters();
     let size = flags.bool("size") || format.contains(".Size") || format.contains("{{json .}}");
@@ -168,6 +169,26 @@ pub(crate) async fn ls(app: &App, flags: &Parsed) -> Outcome {
     let rows = containers.into_iter().map(|container| ContainerRow { container, truncate });
     output::print(&CONTAINERS.render(&format, rows)?)?;
     Ok(0)
+}
+
+/// A format is tried before the daemon is asked: what names no member is wrong without any rows, too.
+fn check_format(format: &str) -> Outcome<()> {
+    let row = ContainerRow { container: Summary::default(), truncate: true };
+    match CONTAINERS.render(format, [row]) {
+        Err(failure) => {
+            let text = failure.to_string();
+            let reason = text.strip_prefix("template parsing error: ").unwrap_or(&text);
+            match reason {
+                // Functions may well fail on a row without content.
+                _ if reason.contains("can't evaluate field") => {
+                    Err(Failure::new(format!("failed to execute template: {reason}")))
+                }
+                _ if reason.contains("executing \"\"") => Ok(()),
+                _ => Err(Failure::new(format!("failed to parse template: {reason}"))),
+            }
+        }
+        Ok(_text) => Ok(()),
+    }
 }
 
 fn format(app: &App, flags: &Parsed) -> String {

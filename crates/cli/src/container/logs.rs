@@ -5,14 +5,14 @@ use client::Request;
 
 use crate::app::{App, container_path};
 use crate::attach::Demux;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::output;
 
 /// `docker logs`.
 pub(crate) async fn logs(app: &App, flags: &Parsed) -> Outcome {
     let container: Inspect = app.get(container_path(&flags.args[0], "/json")).await?;
-    let (since, until) = (time(flags.text("since"))?, time(flags.text("until"))?);
+    let (since, until) = (since(flags, "since")?, since(flags, "until")?);
     let tail = flags.text("tail");
     let request = Request::get(format!("/containers/{}/logs", container.id))
         .query_if(flags.bool("details"), "details", "1")
@@ -35,6 +35,11 @@ pub(crate) async fn logs(app: &App, flags: &Parsed) -> Outcome {
     Ok(0)
 }
 
+fn since(flags: &Parsed, flag: &str) -> Outcome<String> {
+    time(flags.text(flag))
+        .map_err(|reason| Failure::new(format!("invalid value for {flag:?}: {reason}")))
+}
+
 /// A time as the API takes it: seconds and nanoseconds since the epoch. Durations count back from
 /// our clock; times without a zone are in ours.
 pub(crate) fn time(text: &str) -> Outcome<String> {
@@ -51,7 +56,7 @@ pub(crate) fn time(text: &str) -> Outcome<String> {
         None => spec::time::parse_since(text, now).map_err(|error| error.to_string()),
     };
     let time = time.map_err(|_reason| {
-        format!("invalid value for \"since\": failed to parse value as time or duration: {text:?}")
+        Failure::new(format!("failed to parse value as time or duration: {text:?}"))
     })?;
     let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(format!("{}.{:09}", since.as_secs(), since.subsec_nanos()))

@@ -155,13 +155,7 @@ pub(crate) async fn ls(app: &App, flags: &Parsed) -> Outcome {
              {{.Error}}",
         )
     };
-    let text = CONTEXTS.render(format, rows(app)?).map_err(|failure| {
-        let text = failure.to_string();
-        let reason = ["failed to execute template: ", "failed to parse template: "]
-            .iter()
-            .find_map(|prefix| text.strip_prefix(prefix));
-        Failure::new(format!("template parsing error: {}", reason.unwrap_or(&text)))
-    })?;
+    let text = CONTEXTS.render(format, rows(app)?)?;
     output::print(&text)?;
     if app.environment.docker_host.is_some() {
         output::complain(

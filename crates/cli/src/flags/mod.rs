@@ -97,6 +97,8 @@ pub(crate) struct Flag {
     pub help: &'static str,
     /// Accepted, not shown: old spellings.
     pub hidden: bool,
+    /// What to use instead, where the flag is on its way out.
+    pub deprecated: &'static str,
 }
 
 /// Makes a row; a function rather than a literal so that tables stay one line a flag.
@@ -107,13 +109,19 @@ pub(crate) const fn flag(
     default: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag { name, short, kind, default, help, hidden: false }
+    Flag { name, short, kind, default, help, hidden: false, deprecated: "" }
 }
 
 impl Flag {
     pub(crate) const fn hidden(mut self) -> Self {
         self.hidden = true;
         self
+    }
+
+    /// Hidden, and whoever uses it is told.
+    pub(crate) const fn deprecated(mut self, instead: &'static str) -> Self {
+        self.deprecated = instead;
+        self.hidden()
     }
 
     /// `-n, --last` or `--last`, as errors name it.
@@ -135,6 +143,8 @@ pub(crate) struct Parsed {
     pub help: bool,
     /// Help was asked for as `-h`, which docker discourages.
     pub short_help: bool,
+    /// Sentences about flags that were used and should not have been.
+    pub notes: Vec<String>,
 }
 
 impl Parsed {

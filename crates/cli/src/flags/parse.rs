@@ -17,8 +17,14 @@ pub(crate) fn parse(
     interspersed: bool,
     arguments: &[String],
 ) -> Result<Parsed, ParseError> {
-    let parsed =
-        Parsed { flags, values: Vec::new(), args: Vec::new(), help: false, short_help: false };
+    let parsed = Parsed {
+        flags,
+        values: Vec::new(),
+        args: Vec::new(),
+        help: false,
+        short_help: false,
+        notes: Vec::new(),
+    };
     let mut parser = Parser { parsed, rest: arguments };
     parser.run(interspersed)?;
     Ok(parser.parsed)
@@ -126,6 +132,10 @@ impl<'a> Parser<'a> {
                 flag.label()
             ))
         })?;
+        if !flag.deprecated.is_empty() {
+            let note = format!("Flag --{} has been deprecated, {}", flag.name, flag.deprecated);
+            self.parsed.notes.push(note);
+        }
         match self.parsed.values.iter_mut().find(|(name, _)| *name == flag.name) {
             Some((_, list)) => list.extend(values),
             None => self.parsed.values.push((flag.name, values)),

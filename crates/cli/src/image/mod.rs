@@ -14,7 +14,7 @@ use crate::output::{self, Column, Listing, header_default};
 use crate::system::confirm;
 use crate::template::Value;
 
-pub(crate) use list::{IMAGES, ls, rows as image_rows};
+pub(crate) use list::{IMAGES, ImageRow, ls, rows as image_rows};
 pub(crate) use transfer::{
     PullOptions, download, import, load, pull, pull_reference, push, save, stdin_body,
 };
@@ -176,7 +176,7 @@ impl HistoryRow {
 }
 
 static HISTORY: Listing<HistoryRow> = Listing {
-    type_name: "*formatter.historyContext",
+    type_name: "*image.historyContext",
     columns: &[
         Column {
             name: "Comment",

@@ -162,7 +162,7 @@ pub(crate) async fn save(app: &App, flags: &Parsed) -> Outcome {
             "cowardly refusing to save to a terminal. Use the -o flag or redirect",
         ));
     }
-    download(app, request, path, "save").await
+    download(app, request, path, "save image").await
 }
 
 /// Copies an answer to stdout, or to a file that appears only when it is whole.
@@ -175,9 +175,9 @@ pub(crate) async fn download(app: &App, request: Request, path: &str, verb: &str
         return Ok(0);
     }
     let failed = |error: std::io::Error| {
-        Failure::new(format!("failed to {verb} image: {}", open_error(path, &error)))
+        Failure::new(format!("failed to {verb}: {}", open_error(path, &error)))
     };
-    check_directory(path, verb)?;
+    check_output(path, verb)?;
     let mut response = app.client.send(request).await?;
     let partial = format!("{path}.boxship-{}", std::process::id());
     // Images may hold secrets, so the file is its owner's.
@@ -199,11 +199,14 @@ pub(crate) async fn download(app: &App, request: Request, path: &str, verb: &str
     outcome.map(|()| 0)
 }
 
-fn check_directory(path: &str, verb: &str) -> Outcome<()> {
+fn check_output(path: &str, verb: &str) -> Outcome<()> {
+    if std::path::Path::new(path).is_dir() {
+        return Err(Failure::new(format!("failed to {verb}: cannot write to a directory")));
+    }
     let directory = std::path::Path::new(path).parent().filter(|parent| *parent != "");
     match directory {
         Some(directory) if !directory.is_dir() => Err(Failure::new(format!(
-            "failed to {verb} image: invalid output path: stat {}: no such file or directory",
+            "failed to {verb}: invalid output path: stat {}: no such file or directory",
             directory.display()
         ))),
         _ => Ok(()),
@@ -213,6 +216,9 @@ fn check_directory(path: &str, verb: &str) -> Outcome<()> {
 /// A body of a local file. Reading one does not block long enough to matter here.
 pub(crate) fn file_body(path: &str) -> Outcome<Body> {
     let file = File::open(path).map_err(|error| Failure::new(open_error(path, &error)))?;
+    if file.metadata()?.is_dir() {
+        return Err(Failure::new(format!("read {path}: is a directory")));
+    }
     Ok(Body::stream(futures_util::stream::try_unfold(file, |mut file| async {
         let mut piece = vec![0; PIECE];
         let count = file.read(&mut piece)?;

@@ -93,6 +93,11 @@ pub(crate) fn header_default<'a>(format: &'a str, default: &'a str) -> &'a str {
 }
 
 impl<T: std::fmt::Debug + 'static> Listing<T> {
+    /// A row as a value, for a template of a larger thing.
+    pub(crate) fn value(&'static self, item: T) -> Value {
+        Value::Row(Rc::new(ListedRow { listing: self, item }))
+    }
+
     /// Renders all rows.
     pub(crate) fn render(
         &'static self,
@@ -107,11 +112,10 @@ impl<T: std::fmt::Debug + 'static> Listing<T> {
             },
         };
         let template = Template::parse(&text)
-            .map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+            .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
         let mut body = String::new();
         for item in rows {
-            let row = Value::Row(Rc::new(ListedRow { listing: self, item }));
-            template.execute(&row, Functions::Values, &mut body)?;
+            template.execute(&self.value(item), Functions::Values, &mut body)?;
             body.push('\n');
         }
         if !is_table {

@@ -39,6 +39,10 @@ pub(crate) async fn create(app: &App, flags: &Parsed) -> Outcome {
 pub(crate) async fn run(app: &App, flags: &Parsed) -> Outcome {
     let mut request = prepare(app, flags, "run")?;
     let failed = |failure: Failure| failure.of_run(app.program, "run", FAILED);
+    let not_created = |failure: Failure| {
+        let code = code_of(&failure.to_string());
+        failure.of_run(app.program, "run", code)
+    };
     if flags.bool("detach") {
         if !flags.list("attach").is_empty() {
             return Err(Failure::new(
@@ -55,7 +59,7 @@ pub(crate) async fn run(app: &App, flags: &Parsed) -> Outcome {
         }
         return attached(app, flags, &request, keys).await;
     }
-    let id = image::create_container(app, flags, &request).await.map_err(failed)?;
+    let id = image::create_container(app, flags, &request).await.map_err(not_created)?;
     output::print_line(&id)?;
     let wait = open_wait(app, &id, request.host_config.auto_remove).await.map_err(failed)?;
     let started = start(app, &id).await;
@@ -155,8 +159,12 @@ async fn attached(
     detach_keys: DetachKeys,
 ) -> Outcome {
     let failed = |failure: Failure| failure.of_run(app.program, "run", FAILED);
+    let not_created = |failure: Failure| {
+        let code = code_of(&failure.to_string());
+        failure.of_run(app.program, "run", code)
+    };
     let config = &request.config;
-    let id = image::create_container(app, flags, request).await.map_err(failed)?;
+    let id = image::create_container(app, flags, request).await.map_err(not_created)?;
     let signals = flags.bool("sig-proxy").then(|| forward_signals(app, &id));
     let output = config.attach_stdout || config.attach_stderr;
     let stdin = config.attach_stdin && config.open_stdin;
@@ -260,12 +268,19 @@ pub(crate) async fn exit_code(wait: Response) -> Outcome {
 
 /// Starts; a failure's exit code says whose fault it is.
 async fn start(app: &App, id: &str) -> Outcome<()> {
-    let Err(error) = app.client.call(Request::post(container_path(id, "/start"))).await else {
-        return Ok(());
-    };
-    let text = error.to_string();
+    match app.client.call(Request::post(container_path(id, "/start"))).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let code = code_of(&error.to_string());
+            Err(Failure::Client(error).of_run(app.program, "run", code))
+        }
+    }
+}
+
+/// The exit code of a container that did not start, which docker reads off the error's text.
+fn code_of(text: &str) -> u8 {
     let has = |part: &str| text.contains(part);
-    let code = match () {
+    match () {
         () if has("executable file not found")
             || has("no such file or directory")
             || has("system cannot find the file specified") =>
@@ -274,6 +289,5 @@ async fn start(app: &App, id: &str) -> Outcome<()> {
         }
         () if has("permission denied") || has("is a directory") => CANNOT_EXECUTE,
         () => FAILED,
-    };
-    Err(Failure::Client(error).of_run(app.program, "run", code))
+    }
 }

@@ -1,5 +1,7 @@
 //! `docker system df`.
 
+use std::rc::Rc;
+
 use api_types::volume::{UsageData, Volume};
 use api_types::{container, image};
 use client::Request;
@@ -9,9 +11,9 @@ use crate::app::App;
 use crate::container::{CONTAINERS, ContainerRow};
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
-use crate::image::{IMAGES, image_rows, short_id};
+use crate::image::{IMAGES, ImageRow, image_rows, short_id};
 use crate::output::{self, Column, Listing, header_default};
-use crate::template::Value;
+use crate::template::{Row, Template, Value};
 use crate::volume::{VOLUMES, VolumeRow};
 
 /// `GET /system/df` as the API had it up to 1.51.
@@ -36,6 +38,8 @@ struct CacheRecord {
     shared: bool,
     size: i64,
     created_at: String,
+    description: String,
+    parent: String,
     last_used_at: Option<String>,
     usage_count: i64,
 }
@@ -64,7 +68,7 @@ impl UsageRow {
 }
 
 static SUMMARY: Listing<UsageRow> = Listing {
-    type_name: "*formatter.diskUsageContext",
+    type_name: "*formatter.diskUsageImagesContext",
     columns: &[
         Column {
             name: "Active",
@@ -96,10 +100,10 @@ pub(crate) async fn df(app: &App, flags: &Parsed) -> Outcome {
     let format = flags.text("format");
     let usage: Usage = app.client.get(Request::get("/system/df")).await?;
     let text = if flags.bool("verbose") {
-        if !["", "table"].contains(&format) {
-            return Err(Failure::new("--format is not supported together with --verbose"));
+        match format {
+            "" | "table" => verbose(usage)?,
+            format => by_template(usage, format)?,
         }
-        verbose(usage)?
     } else {
         let table = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
         SUMMARY.render(header_default(format, table), summary(&usage))?
@@ -185,14 +189,34 @@ static CACHE: Listing<CacheRecord> = Listing {
             value: |record| Value::text(record.kind.as_str()),
         },
         Column {
+            name: "CreatedAt",
+            header: "CREATED AT",
+            value: |record| Value::text(output::time_in_go(&record.created_at)),
+        },
+        Column {
             name: "CreatedSince",
             header: "CREATED",
             value: |record| Value::text(output::ago_of(&record.created_at)),
         },
         Column {
-            name: "ID",
-            header: "CACHE ID",
-            value: |record| Value::text(short_id(&record.id)),
+            name: "Description",
+            header: "DESCRIPTION",
+            value: |record| Value::text(record.description.as_str()),
+        },
+        Column { name: "ID", header: "CACHE ID", value: |record| Value::text(record.id.as_str()) },
+        Column {
+            name: "InUse",
+            header: "IN USE",
+            value: |record| Value::text(record.in_use.to_string()),
+        },
+        Column {
+            name: "LastUsedAt",
+            header: "LAST USED AT",
+            value: |record| {
+                Value::text(
+                    record.last_used_at.as_deref().map(output::time_in_go).unwrap_or_default(),
+                )
+            },
         },
         Column {
             name: "LastUsedSince",
@@ -200,6 +224,11 @@ static CACHE: Listing<CacheRecord> = Listing {
             value: |record| {
                 Value::text(record.last_used_at.as_deref().map(output::ago_of).unwrap_or_default())
             },
+        },
+        Column {
+            name: "Parent",
+            header: "PARENT",
+            value: |record| Value::text(record.parent.as_str()),
         },
         Column {
             name: "Shared",
@@ -220,35 +249,96 @@ static CACHE: Listing<CacheRecord> = Listing {
     label: None,
 };
 
+/// What a template sees of `df -v`: four lists.
+#[derive(Debug)]
+struct Everything([(&'static str, Value); 4]);
+
+impl Row for Everything {
+    fn type_name(&self) -> &'static str {
+        "*formatter.diskUsageContext"
+    }
+
+    fn members(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn member(&self, name: &str) -> Option<Value> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, list)| list.clone())
+    }
+}
+
+fn by_template(usage: Usage, format: &str) -> Outcome<String> {
+    let parts = Parts::of(usage, false);
+    let list = |values: Vec<Value>| Value::List(Rc::new(values));
+    let everything = Everything([
+        ("Images", list(parts.images.into_iter().map(|row| IMAGES.value(row)).collect())),
+        (
+            "Containers",
+            list(parts.containers.into_iter().map(|row| CONTAINERS.value(row)).collect()),
+        ),
+        ("Volumes", list(parts.volumes.into_iter().map(|row| VOLUMES.value(row)).collect())),
+        ("BuildCache", list(parts.cache.into_iter().map(|row| CACHE.value(row)).collect())),
+    ]);
+    let template = if format == "json" { "{{json .}}" } else { format };
+    Template::parse(template)?
+        .render(&Value::Row(Rc::new(everything)))
+        .map_err(|error| Failure::new(error.to_string()))
+}
+
+/// The rows of the four lists.
+struct Parts {
+    images: Vec<ImageRow>,
+    containers: Vec<ContainerRow>,
+    volumes: Vec<VolumeRow>,
+    cache: Vec<CacheRecord>,
+}
+
+impl Parts {
+    fn of(usage: Usage, truncate: bool) -> Self {
+        let containers = usage.containers.unwrap_or_default().into_iter();
+        let volumes = usage.volumes.unwrap_or_default().into_iter();
+        let cache = usage.build_cache.unwrap_or_default().into_iter().map(|record| CacheRecord {
+            id: if truncate { short_id(&record.id).to_owned() } else { record.id },
+            ..record
+        });
+        Self {
+            images: image_rows(usage.images.unwrap_or_default(), false, truncate),
+            // `df` shows what containers wrote, not the image below it.
+            containers: containers
+                .map(|container| ContainerRow {
+                    container: container::Summary { size_root_fs: None, ..container },
+                    truncate,
+                })
+                .collect(),
+            volumes: volumes
+                .map(|volume| VolumeRow {
+                    usage: volume.usage_data.map(|data| (data.ref_count, data.size)),
+                    volume,
+                })
+                .collect(),
+            cache: cache.collect(),
+        }
+    }
+}
+
 fn verbose(usage: Usage) -> Outcome<String> {
     let cache_size = spec::size::human(build_cache(&usage).size);
+    let parts = Parts::of(usage, true);
     let images = IMAGES.render(
         "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t\
          {{.UniqueSize}}\t{{.Containers}}",
-        image_rows(usage.images.unwrap_or_default(), false, true),
+        parts.images,
     )?;
-    let containers = usage.containers.unwrap_or_default().into_iter();
     let containers = CONTAINERS.render(
         "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t\
          {{.Status}}\t{{.Names}}",
-        // `df` shows what containers wrote, not the image below it.
-        containers.map(|container| ContainerRow {
-            container: container::Summary { size_root_fs: None, ..container },
-            truncate: true,
-        }),
+        parts.containers,
     )?;
-    let volumes = usage.volumes.unwrap_or_default().into_iter();
-    let volumes = VOLUMES.render(
-        "table {{.Name}}\t{{.Links}}\t{{.Size}}",
-        volumes.map(|volume| VolumeRow {
-            usage: volume.usage_data.map(|data| (data.ref_count, data.size)),
-            volume,
-        }),
-    )?;
+    let volumes = VOLUMES.render("table {{.Name}}\t{{.Links}}\t{{.Size}}", parts.volumes)?;
     let cache = CACHE.render(
         "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t\
          {{.UsageCount}}\t{{.Shared}}",
-        usage.build_cache.unwrap_or_default(),
+        parts.cache,
     )?;
     Ok(format!(
         "Images space usage:\n\n{images}\nContainers space usage:\n\n{containers}\n\

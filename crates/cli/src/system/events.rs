@@ -52,9 +52,7 @@ fn time(text: &str) -> Outcome<String> {
     if text.parse::<f64>().is_ok() {
         return Ok(text.to_owned());
     }
-    crate::container::time(text).map_err(|_reason| {
-        Failure::new(format!("failed to parse value as time or duration: {text:?}"))
-    })
+    crate::container::time(text)
 }
 
 fn show(line: &[u8], template: Option<&Template>) -> Outcome<String> {

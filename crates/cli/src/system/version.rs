@@ -54,11 +54,23 @@ pub(crate) async fn version(app: &App, flags: &Parsed) -> Outcome {
             let both = format!("{{\"Client\":{own},\"Server\":{}}}", daemon.trim());
             let value = from_json(both.as_bytes(), "version")
                 .map_err(|source| Failure::Client(Error::Decode { source }))?;
-            template.render(&value).map_err(|error| Failure::new(error.to_string()))? + "\n"
+            match template.render(&value) {
+                Ok(text) => text + "\n",
+                Err(error) => {
+                    output::print("\n")?;
+                    return Err(named(&error.to_string()));
+                }
+            }
         }
     };
     output::print(&text)?;
     server.map(|_json| 0).map_err(Failure::Client)
+}
+
+/// Docker's template has a name here.
+fn named(error: &str) -> Failure {
+    let text = error.replacen("template: :", "template: version:", 1);
+    Failure::new(text.replacen("executing \"\"", "executing \"version\"", 1))
 }
 
 fn client_version(app: &App) -> Client {

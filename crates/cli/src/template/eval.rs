@@ -277,9 +277,10 @@ fn field(value: &Value, name: &str) -> Result<Value, String> {
         Value::Object(object) => match object.field(name) {
             Some(value) => Ok(value.clone()),
             None if object.is_map => Ok(Value::Nil(Nil::NoValue)),
-            None => {
-                object.omitted(name).ok_or_else(|| format!("map has no entry for key {name:?}"))
-            }
+            None => object.omitted(name).ok_or_else(|| match go_type(&object.name) {
+                Some(kind) => format!("can't evaluate field {name} in type {kind}"),
+                None => format!("map has no entry for key {name:?}"),
+            }),
         },
         Value::Row(row) => row
             .member(name)
@@ -289,6 +290,18 @@ fn field(value: &Value, name: &str) -> Result<Value, String> {
         Value::Nil(_) => Err(format!("nil data; no entry for key {name:?}")),
         _ => Err(format!("can't evaluate field {name} in type interface {{}}")),
     }
+}
+
+/// What Go calls documents that docker decodes before a template sees them; the others are maps.
+fn go_type(document: &str) -> Option<&'static str> {
+    Some(match document {
+        "event" => "*events.Message",
+        "info" => "system.dockerInfo",
+        "version" => "system.versionInfo",
+        "volume" => "volume.Volume",
+        "context" => "context.contextWithTLSListing",
+        _ => return None,
+    })
 }
 
 /// What `range` visits: keys and items; `None` for what cannot be visited.

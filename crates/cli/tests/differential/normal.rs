@@ -89,3 +89,38 @@ fn squeeze(text: &str) -> String {
     }
     out
 }
+
+/// Addresses that a daemon hands out: `172.x`, MAC addresses, ports after `127.0.0.1:`.
+pub(crate) fn addresses(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+        out.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let part = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
+        let end = rest.find(|c: char| !part(c)).unwrap_or(rest.len());
+        out.push_str(&address(&rest[..end]));
+        rest = &rest[end..];
+        // The rest of a word of letters is no address.
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        out.push_str(&rest[..end]);
+        rest = &rest[end..];
+    }
+    out + rest
+}
+
+fn address(word: &str) -> String {
+    if word.starts_with("172.") {
+        return "ADDRESS".to_owned();
+    }
+    if let Some(port) = word.strip_prefix("127.0.0.1:")
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return "127.0.0.1:PORT".to_owned();
+    }
+    let bytes = word.split(':');
+    if bytes.clone().count() == 6 && bytes.clone().all(|byte| byte.len() == 2) {
+        return "MAC".to_owned();
+    }
+    word.to_owned()
+}

@@ -227,7 +227,8 @@ pub(crate) static RESTART: Command = Command {
     flags: &[&[
         flag("signal", "s", Text, "", "Signal to send to the container"),
         flag("timeout", "t", Int, "", "Seconds to wait before killing the container"),
-        flag("time", "", Int, "", "Seconds to wait before killing the container").hidden(),
+        flag("time", "", Int, "", "Seconds to wait before killing the container")
+            .deprecated("use --timeout instead"),
     ]],
     action: Action::ContainerRestart,
 };
@@ -286,7 +287,8 @@ pub(crate) static STOP: Command = Command {
     flags: &[&[
         flag("signal", "s", Text, "", "Signal to send to the container"),
         flag("timeout", "t", Int, "", "Seconds to wait before killing the container"),
-        flag("time", "", Int, "", "Seconds to wait before killing the container").hidden(),
+        flag("time", "", Int, "", "Seconds to wait before killing the container")
+            .deprecated("use --timeout instead"),
     ]],
     action: Action::ContainerStop,
 };
@@ -344,6 +346,7 @@ pub(crate) static UPDATE: Command = Command {
         ),
         flag("pids-limit", "", Int, "", "Tune container pids limit (set -1 for unlimited)"),
         flag("restart", "", Text, "", "Restart policy to apply when a container exits"),
+        flag("kernel-memory", "", Bytes, "", "Kernel memory limit (deprecated)").hidden(),
     ]],
     action: Action::ContainerUpdate,
 };

@@ -14,6 +14,7 @@ pub(crate) static CREATE: Command = Command {
         flag("driver", "d", Text, "local", "Specify volume driver name"),
         flag("label", "", Label, "", "Set metadata for a volume"),
         flag("opt", "o", Map, "map[]", "Set driver specific options"),
+        flag("name", "", Text, "", "Specify volume name").hidden(),
     ]],
     action: Action::VolumeCreate,
 };

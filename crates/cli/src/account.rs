@@ -1,6 +1,6 @@
 //! `docker login` and `logout`, and the credentials that other commands send along.
 
-use std::io::{BufRead, Read, stdin};
+use std::io::{Read, stdin};
 
 use client::credentials::{CredentialStore, Credentials, INDEX_SERVER, Stored, server_host};
 use client::{Error, Request};
@@ -47,7 +47,7 @@ pub(crate) async fn login(app: &App, flags: &Parsed) -> Outcome {
         (username, password) if !username.is_empty() && !password.is_empty() => {
             (username.to_owned(), password)
         }
-        (username, password) => ask(server, username, password)?,
+        (username, password) => ask(server, username, password).await?,
     };
     let wanted =
         Credentials { username, password, server: server.to_owned(), ..Credentials::default() };
@@ -125,7 +125,7 @@ fn accept(store: &CredentialStore<'_>, credentials: Credentials) -> Outcome {
 }
 
 /// Asks a person for what is missing.
-fn ask(server: &str, username: &str, password: String) -> Outcome<(String, String)> {
+async fn ask(server: &str, username: &str, password: String) -> Outcome<(String, String)> {
     if !terminal::stdin_is_terminal() {
         return Err(Failure::new(
             "Error: Cannot perform an interactive login from a non TTY device",
@@ -143,7 +143,7 @@ fn ask(server: &str, username: &str, password: String) -> Outcome<(String, Strin
             )?;
         }
         output::print("Username: ")?;
-        read_line()?
+        terminal::read_line().await?
     } else {
         username.to_owned()
     };
@@ -153,7 +153,7 @@ fn ask(server: &str, username: &str, password: String) -> Outcome<(String, Strin
     let password = if password.is_empty() {
         output::print("Password: ")?;
         let hidden = terminal::NoEcho::enter();
-        let password = read_line();
+        let password = terminal::read_line().await;
         drop(hidden);
         output::print("\n")?;
         password?
@@ -164,12 +164,6 @@ fn ask(server: &str, username: &str, password: String) -> Outcome<(String, Strin
         return Err(Failure::new("Error: Password Required"));
     }
     Ok((username, password))
-}
-
-fn read_line() -> Outcome<String> {
-    let mut line = String::new();
-    stdin().lock().read_line(&mut line)?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// `docker logout`: under every spelling that old versions stored the server by.

@@ -182,7 +182,14 @@ fn by_command(
 fn execute(action: Action, app: &App, flags: &Parsed) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        match start(action, app, flags).await {
+        let outcome = tokio::select! {
+            biased;
+            outcome = start(action, app, flags) => outcome,
+            () = terminal::reader_gone(), if action.is_endless() => {
+                Err(Failure::Output(std::io::ErrorKind::BrokenPipe.into()))
+            }
+        };
+        match outcome {
             Err(failure) if terminal::stderr_is_terminal() => {
                 // The error is shown before the daemon is asked for names: that may take a while.
                 let text = failure.to_string();

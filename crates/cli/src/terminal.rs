@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::failure::{Failure, Outcome};
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr,
@@ -98,6 +100,35 @@ impl Stdin {
                 outcome => return Ok(outcome?),
             }
         }
+    }
+}
+
+/// Reads a line that a person types, without its end. A signal that would end us is a failure
+/// instead: whoever changed the terminal is to change it back.
+pub(crate) async fn read_line() -> Outcome<String> {
+    let line = async {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        // One at a time: what follows is somebody else's.
+        while Stdin.read(&mut byte).await? > 0 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+    };
+    tokio::select! {
+        biased;
+        code = crate::attach::fatal(true) => Err(Failure::Silent(code)),
+        line = line => line,
+    }
+}
+
+/// Resolves when stdout is a pipe that nobody reads any more; never otherwise. Who only waits for
+/// more to print would not notice by printing.
+pub(crate) async fn reader_gone() {
+    let is_pipe = rustix::fs::fstat(rustix::stdio::stdout())
+        .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_fifo());
+    if !is_pipe || wait(rustix::stdio::stdout(), PollFlags::empty()).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

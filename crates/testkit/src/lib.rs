@@ -11,8 +11,10 @@ pub mod http;
 pub mod image;
 pub mod leaks;
 pub mod run;
+pub mod terminal;
 mod watchdog;
 
 pub use daemon::{Daemon, Options};
 pub use http::{Response, Socket};
 pub use run::{Output, wait_until};
+pub use terminal::Terminal;

@@ -10,6 +10,7 @@ mod bad_input;
 mod compose;
 mod dns;
 mod docker_cli;
+mod idioms;
 mod lifecycle;
 mod links;
 mod network;
@@ -18,6 +19,7 @@ mod security;
 mod seeds;
 mod stack;
 mod survival;
+mod terminal;
 mod upkeep;
 mod volumes;
 

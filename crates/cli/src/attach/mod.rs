@@ -18,7 +18,7 @@ use demux::copy_output;
 pub(crate) use demux::Demux;
 pub(crate) use detach::DetachKeys;
 pub(crate) use resize::{Resized, follow_size};
-pub(crate) use signals::forward_signals;
+pub(crate) use signals::{fatal, forward_signals};
 
 /// Which streams to join, and how.
 #[derive(Debug)]

@@ -20,7 +20,18 @@ const TRIES: u64 = 10;
 
 impl Resized {
     async fn resize(&self, app: &App) -> bool {
+        self.resize_to(app, terminal::size()).await
+    }
+
+    /// Makes a program that runs already draw its screen anew: by another size than it had.
+    pub(crate) async fn redraw(&self, app: &App) {
         let (rows, columns) = terminal::size();
+        if rows > 0 && columns > 0 {
+            self.resize_to(app, (rows + 1, columns + 1)).await;
+        }
+    }
+
+    async fn resize_to(&self, app: &App, (rows, columns): (u16, u16)) -> bool {
         if rows == 0 && columns == 0 {
             return true;
         }

@@ -80,7 +80,7 @@ pub(crate) fn forward_signals(app: &App, id: &str) -> impl Future<Output = ()> {
 }
 
 /// Resolves to a shell's exit code for the first signal that would end us; never unless `wanted`.
-pub(super) fn fatal(wanted: bool) -> impl Future<Output = u8> {
+pub(crate) fn fatal(wanted: bool) -> impl Future<Output = u8> {
     let catch = |number: u8| {
         signal(SignalKind::from_raw(i32::from(number))).ok().map(|stream| (128 + number, stream))
     };

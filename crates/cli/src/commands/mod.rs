@@ -153,6 +153,11 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// True when the command may wait for something to print for as long as somebody reads it.
+    pub(crate) fn is_endless(self) -> bool {
+        matches!(self, Self::ContainerLogs | Self::ContainerStats | Self::Events)
+    }
+
     /// True when the command works even if the endpoint that the user chose cannot be resolved,
     /// or looks at that itself.
     pub(crate) fn is_local(self) -> bool {

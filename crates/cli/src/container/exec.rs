@@ -5,7 +5,7 @@ use api_types::exec::{CreateRequest, Inspect, StartRequest};
 use client::Request;
 
 use crate::app::{App, container_path};
-use crate::attach::{Resized, Session, follow_size};
+use crate::attach::{Ended, Resized, Session, follow_size};
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::options::files;
@@ -16,7 +16,6 @@ use crate::terminal;
 pub(crate) async fn exec(app: &App, flags: &Parsed) -> Outcome {
     let (name, command) = flags.args.split_first().expect("the table requires two arguments");
     let mut request = create_request(flags, command)?;
-    let keys = detach_keys(app, flags)?;
     request.detach_keys = flags.given("detach-keys").unwrap_or(&app.config.detach_keys).to_owned();
     // A container that is not there is reported before a terminal that is not.
     app.client.call(Request::get(container_path(name, "/json"))).await?;
@@ -44,11 +43,15 @@ pub(crate) async fn exec(app: &App, flags: &Parsed) -> Outcome {
         stdin: request.attach_stdin,
         output: true,
         tty: request.tty,
-        detach_keys: keys,
+        // The daemon has refused keys that do not parse.
+        detach_keys: detach_keys(app, flags)?,
         signals_end_it: true,
     };
     let resize = request.tty.then(|| follow_size(app, Resized::Exec(created.id.clone())));
-    beside(session.join(connection), None::<std::future::Pending<()>>, resize).await?;
+    let ended = beside(session.join(connection), None::<std::future::Pending<()>>, resize).await?;
+    if ended == Ended::Detached {
+        return Err(Failure::new("read escape sequence"));
+    }
     exit_code(app, &created.id).await
 }
 

@@ -61,15 +61,18 @@ async fn join(
         signals_end_it: !proxy,
     };
     let signals = proxy.then(|| forward_signals(app, &container.id));
-    let resize = tty.then(|| follow_size(app, Resized::Container(container.id.clone())));
     let run = Box::pin(async {
         let connection = app.client.hijack(attach).await?;
-        if let Some(start) = start {
-            app.client.call(start).await?;
+        match start {
+            Some(start) => app.client.call(start).await?,
+            // Who comes later is to see the screen as it is.
+            None if tty => Resized::Container(container.id.clone()).redraw(app).await,
+            None => {}
         }
-        session.join(connection).await
+        let resize = tty.then(|| follow_size(app, Resized::Container(container.id.clone())));
+        beside(session.join(connection), None::<std::future::Pending<()>>, resize).await
     });
-    beside(run, signals, resize).await
+    beside(run, signals, None::<std::future::Pending<()>>).await
 }
 
 /// `docker start`.

@@ -8,10 +8,8 @@ mod prune;
 mod search;
 mod version;
 
-use std::io::{BufRead, stdin};
-
 use crate::failure::Outcome;
-use crate::output;
+use crate::{output, terminal};
 
 pub(crate) use df::df;
 pub(crate) use dial::dial_stdio;
@@ -26,8 +24,6 @@ pub(crate) use version::version;
 /// Docker ends with 0 when the answer is no, so callers treat it as having nothing to do.
 pub(crate) async fn confirm(warning: &str) -> Outcome<bool> {
     output::print(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
-    let mut answer = String::new();
-    // Nothing else is going on while we ask, so the read may block the runtime.
-    stdin().lock().read_line(&mut answer)?;
+    let answer = terminal::read_line().await?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

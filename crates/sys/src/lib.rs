@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod caps;
 pub mod descriptors;
 pub mod docker_init;
+pub mod erofs;
 pub mod landlock;
 pub mod malloc;
 pub mod mount;

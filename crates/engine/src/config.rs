@@ -15,6 +15,8 @@ pub struct EngineConfig {
     pub data_root: PathBuf,
     /// Sockets, FIFOs, state of running containers; may be on tmpfs.
     pub exec_root: PathBuf,
+    /// How new layers are kept.
+    pub storage_layout: storage::Layout,
     /// The program that serves as supervisor (`boxship supervisor`), usually our own binary.
     pub supervisor: PathBuf,
     /// `host_nameservers` is filled in by the engine.
@@ -107,6 +109,7 @@ impl EngineConfig {
         Self {
             data_root,
             exec_root,
+            storage_layout: storage::Layout::default(),
             supervisor,
             bridge: network::NetworkConfig::default(),
             dns: DnsConfig::default(),

@@ -165,7 +165,7 @@ impl Images {
     }
 
     fn graph_driver(&self, chain: Option<&Digest>) -> GraphDriver {
-        let lowers = chain.and_then(|chain| self.images.storage().lowers(chain).ok());
+        let lowers = chain.and_then(|chain| self.images.storage().lower_names(chain).ok());
         let data = lowers.map(|lowers| {
             let mut paths = lowers.iter().map(|path| path.display().to_string());
             let mut data = BTreeMap::new();
@@ -177,6 +177,18 @@ impl Images {
             data
         });
         GraphDriver { data, name: crate::system::STORAGE_DRIVER.to_owned() }
+    }
+
+    /// Takes the mounts of images away; what runs keeps them.
+    pub(crate) async fn unmount(&self) {
+        let storage = self.images.storage().clone();
+        let unmounted = crate::run_blocking(move || {
+            storage.unmount();
+            Ok(())
+        });
+        if let Err(error) = unmounted.await {
+            tracing::debug!(%error, "mounts of images stay");
+        }
     }
 
     pub async fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
@@ -533,12 +545,10 @@ pub(crate) struct OwnUnpacker(pub(crate) storage::Confined);
 impl storage::Unpacker for OwnUnpacker {
     fn unpack(
         &self,
-        layer: &std::path::Path,
-        lowers: &[std::path::PathBuf],
+        job: &storage::Job<'_>,
         stream: &mut (dyn Read + Send),
-        limits: storage::Limits,
     ) -> std::result::Result<storage::Unpacked, storage::StorageError> {
-        crate::reaper::shielded(|| self.0.unpack(layer, lowers, stream, limits))
+        crate::reaper::shielded(|| self.0.unpack(job, stream))
     }
 }
 

@@ -145,6 +145,7 @@ impl Engine {
     /// without it the containers too.
     pub async fn shutdown(&self) {
         self.containers.shutdown().await;
+        self.images.unmount().await;
     }
 }
 
@@ -164,8 +165,11 @@ fn open(config: &EngineConfig) -> Result<Opened> {
     let storage = storage::Storage::open_with(
         config.data_root.join("storage"),
         store.clone(),
-        Box::new(unpacker),
-        storage::Limits::default(),
+        storage::Options {
+            unpacker: Box::new(unpacker),
+            layout: config.storage_layout,
+            ..storage::Options::default()
+        },
     )?;
     let images = image::Images::open(storage.clone())?;
     let mut bridge = config.bridge.clone();

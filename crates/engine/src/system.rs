@@ -153,7 +153,7 @@ impl System {
             containers_stopped: stopped,
             images: self.images.count() as i64,
             driver: STORAGE_DRIVER.to_owned(),
-            driver_status: driver_status(),
+            driver_status: driver_status(self.storage.layout()),
             plugins: plugins(),
             memory_limit: sys.memory_limit,
             swap_limit: sys.swap_limit,
@@ -273,8 +273,8 @@ fn runtimes(config: &EngineConfig) -> BTreeMap<String, Runtime> {
     own.chain(config.runtimes.clone()).collect()
 }
 
-fn driver_status() -> Vec<[String; 2]> {
-    [
+fn driver_status(layout: String) -> Vec<[String; 2]> {
+    let mut status: Vec<_> = [
         ("Backing Filesystem", "extfs"),
         ("Supports d_type", "true"),
         ("Using metacopy", "false"),
@@ -282,7 +282,9 @@ fn driver_status() -> Vec<[String; 2]> {
         ("userxattr", "false"),
     ]
     .map(|(key, value)| [key.to_owned(), value.to_owned()])
-    .into()
+    .into();
+    status.push(["Layers".to_owned(), layout]);
+    status
 }
 
 fn plugins() -> Plugins {

@@ -15,7 +15,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ use sys::caps;
 use sys::landlock::{Access, Ruleset};
 
 use crate::error::StorageError;
-use crate::unpack::{Directories, Limits, Unpacked, Unpacker};
+use crate::unpack::{Directories, Form, Job, Limits, Unpacked, Unpacker};
 
 /// What making files for other users takes.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
@@ -47,6 +47,7 @@ pub struct Confined {
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
     layer: PathBuf,
+    form: Form,
     lowers: Vec<PathBuf>,
     limits: Limits,
 }
@@ -61,12 +62,15 @@ enum Answer {
 impl Unpacker for Confined {
     fn unpack(
         &self,
-        layer: &Path,
-        lowers: &[PathBuf],
+        job: &Job<'_>,
         stream: &mut (dyn Read + Send),
-        limits: Limits,
     ) -> Result<Unpacked, StorageError> {
-        let request = Request { layer: layer.to_owned(), lowers: lowers.to_owned(), limits };
+        let request = Request {
+            layer: job.layer.to_owned(),
+            form: job.form,
+            lowers: job.lowers.to_owned(),
+            limits: job.limits,
+        };
         let request = serde_json::to_string(&request)
             .map_err(|error| StorageError::Unpacker { reason: error.to_string() })?;
         let mut child = Command::new(&self.program)
@@ -137,18 +141,24 @@ fn unpack_confined(request: &str) -> Result<Unpacked, StorageError> {
     let request: Request =
         serde_json::from_str(request).map_err(|error| unpacker(error.to_string()))?;
     let directories = Directories::open(&request.layer, &request.lowers)?;
-    confine(&directories).map_err(|errno| unpacker(format!("confine the unpacker: {errno}")))?;
-    directories.fill(&mut io::stdin(), request.limits)
+    confine(&directories, request.form)
+        .map_err(|errno| unpacker(format!("confine the unpacker: {errno}")))?;
+    directories.fill(request.form, &mut io::stdin(), request.limits)
 }
 
 /// Gives up everything that unpacking does not need, for good.
-fn confine(directories: &Directories) -> rustix::io::Result<()> {
+fn confine(directories: &Directories, form: Form) -> rustix::io::Result<()> {
     // Without the privilege (rootless) there is nothing of the host's to be kept from either.
     match sys::process::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWIPC) {
         Ok(()) | Err(Errno::PERM) => {}
         Err(errno) => return Err(errno),
     }
-    let kept = KEPT.bits() & caps::permitted()?;
+    let needed = match form {
+        Form::Directory => KEPT.bits(),
+        // Two files of its own.
+        Form::Index => 0,
+    };
+    let kept = needed & caps::permitted()?;
     if caps::permitted()? & CapabilitySet::SETPCAP.bits() != 0 {
         caps::limit_bounding(kept)?;
     }

@@ -91,6 +91,23 @@ impl Storage {
         fchmod(&upper, Mode::from_raw_mode(mode)).map_err(failed("set the mode of"))
     }
 
+    /// The directories that would be mounted, for show: nothing is mounted or made.
+    pub fn rootfs_names(&self, id: &str) -> Result<OverlayDirs, StorageError> {
+        let place = self.path().join("containers").join(id);
+        let lower = match self.container(id)?.chain {
+            Some(chain) => self.lower_names(&chain)?,
+            None => Vec::new(),
+        };
+        Ok(OverlayDirs { lower, upper: place.join("upper"), work: place.join("work") })
+    }
+
+    pub(crate) fn chain_lowers(
+        &self,
+        chain: Option<&Digest>,
+    ) -> Result<Vec<PathBuf>, StorageError> {
+        chain.map_or(Ok(Vec::new()), |chain| self.lowers(chain))
+    }
+
     /// The directories to mount. Those that a power cut took are made again, empty.
     pub fn rootfs(&self, id: &str) -> Result<OverlayDirs, StorageError> {
         let record = self.container(id)?;
@@ -104,7 +121,7 @@ impl Storage {
             }
             Err(errno) => return Err(StorageError::file("look up", upper)(errno)),
         }
-        let lower = self.base(record.chain.as_ref())?.into_lowers();
+        let lower = self.chain_lowers(record.chain.as_ref())?;
         Ok(OverlayDirs { lower, upper, work: place.join("work") })
     }
 

@@ -49,6 +49,10 @@ pub enum StorageError {
     TooLarge { limit: u64 },
     #[error("layer has more than {limit} entries")]
     TooMany { limit: u64 },
+    #[error("the names and attributes in a layer take more than {limit} bytes")]
+    TooHeavy { limit: u64 },
+    #[error("this kernel cannot mount layers as EROFS: {reason}")]
+    NoErofs { reason: String },
     #[error("layer expands more than {ratio} times: refused as a decompression bomb")]
     Bomb { ratio: u64 },
     #[error("expected layer {expected}, got {actual}")]
@@ -96,6 +100,7 @@ impl Kinded for StorageError {
             | Self::Compression { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
+            | Self::TooHeavy { .. }
             | Self::Bomb { .. }
             | Self::RefusedByUnpacker { .. }
             | Self::EntryName { .. }
@@ -112,6 +117,7 @@ impl Kinded for StorageError {
             | Self::Extract { .. }
             | Self::DataLoss { .. }
             | Self::BlobDamaged { .. }
+            | Self::NoErofs { .. }
             | Self::Output { .. }
             | Self::Unpacker { .. }
             | Self::Panicked => ErrorKind::Internal,

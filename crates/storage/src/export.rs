@@ -47,7 +47,7 @@ impl Storage {
     pub fn prepared_root(&self, id: &str, chain: Option<&Digest>) -> Result<RootDir, StorageError> {
         let place = self.path().join("containers").join(id);
         let (upper, work) = (place.join("upper"), place.join("work"));
-        let dirs = OverlayDirs { lower: self.base(chain)?.into_lowers(), upper, work };
+        let dirs = OverlayDirs { lower: self.chain_lowers(chain)?, upper, work };
         merged(&dirs).map_err(StorageError::file("mount", dirs.upper))
     }
 
@@ -67,15 +67,21 @@ fn merged(dirs: &OverlayDirs) -> rustix::io::Result<RootDir> {
     }
     let lower = std::iter::once(&dirs.upper).chain(&dirs.lower).map(PathBuf::as_path).collect();
     let overlay = Overlay { lower, upper: None, volatile: false };
-    // On a thread with a working directory of its own, as the mount may change it.
-    let mounted = std::thread::scope(|scope| {
+    mount(&overlay, MountAttrFlags::MOUNT_ATTR_RDONLY).map(RootDir::from_fd)
+}
+
+/// Mounts on a thread with a working directory of its own, as that may change.
+pub(crate) fn mount(
+    overlay: &Overlay<'_>,
+    attributes: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    std::thread::scope(|scope| {
         let mount = || {
             unshare(UnshareFlags::FS)?;
-            overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
+            overlay.mount(attributes)
         };
         scope.spawn(mount).join().expect("mounting does not panic")
-    });
-    mounted.map(RootDir::from_fd)
+    })
 }
 
 fn write_tree(root: RootDir, layer: bool, output: &mut dyn Write) -> Result<(), StorageError> {

@@ -13,11 +13,15 @@
 //! trash/<random>                what was removed, until `reap_trash`
 //! ```
 //!
+//! A layer can instead be its tar and a table of contents, and a container's lower directory a
+//! mount: see [`erofs`]. New layers have the form that the [`Layout`] says; both are used side by
+//! side (see `layout`).
+//!
 //! The metadata store has the records (tables `layers`, `container_layers`); a directory
 //! without a record is garbage from a crash. Other crates see layers by diff id and chain id only
-//! and containers as [`OverlayDirs`], so that another form of layers (one EROFS file each) changes
-//! nothing for them. Overlay mounts of these directories must leave `redirect_dir`, `metacopy` and
-//! `index` off: an image could otherwise ship redirects.
+//! and containers as [`OverlayDirs`], whatever form the layers have. Overlay mounts of these
+//! directories must leave `redirect_dir`, `metacopy` and `index` off: an image could otherwise
+//! ship redirects.
 //!
 //! Start reading at [`Storage`]; hostile input enters at `tree` and `tar`.
 
@@ -28,9 +32,11 @@ mod containers;
 mod content;
 mod copy;
 mod decode;
+mod erofs;
 mod error;
 mod export;
 mod extract;
+mod layout;
 mod names;
 mod recipe;
 mod records;
@@ -50,7 +56,8 @@ pub use decode::{Decoder, Ratio, as_storage_error};
 pub use error::StorageError;
 pub use export::{is_kernels_own, write_directory, write_entry};
 pub use extract::{ExtractOptions, extract};
+pub use layout::Layout;
 pub use records::{Freed, Layer, Lease, Leases, hold, release};
-pub use storage::{Base, Staged, Storage};
+pub use storage::{Base, Options, Staged, Storage};
 pub use trash::reap;
-pub use unpack::{InProcess, Limits, Unpacked, Unpacker};
+pub use unpack::{Form, InProcess, Job, Limits, Unpacked, Unpacker};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use spec::Digest;
 
 use crate::error::StorageError;
+use crate::unpack::Form;
 
 /// Key: the hexadecimal chain id.
 pub(crate) const LAYERS: Table<LayerRecord> = Table::new("layers");
@@ -29,6 +30,8 @@ pub(crate) struct LayerRecord {
     pub(crate) tar_size: u64,
     #[serde(default)]
     pub(crate) opaque: bool,
+    #[serde(default)]
+    pub(crate) form: Form,
     #[serde(default)]
     pub(crate) holders: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metadata::Store;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, syncfs};
@@ -12,14 +12,31 @@ use sys::RootDir;
 
 use crate::chain::chain_id;
 use crate::content::Content;
+use crate::erofs::{Mounts, check_layer};
 use crate::error::StorageError;
+use crate::layout::{Choice, Layout};
 use crate::records::{
     self, CONTAINERS, Freed, LAYERS, Layer, LayerRecord, Lease, Leases, collect, find,
 };
-use crate::unpack::{InProcess, Limits, Unpacker};
+use crate::unpack::{Form, InProcess, Job, Limits, Unpacker};
 use crate::{recipe, trash};
 
-pub(crate) const DIRECTORIES: [&str; 5] = ["layers", "ingest", "trash", "containers", "content"];
+pub(crate) const DIRECTORIES: [&str; 6] =
+    ["layers", "ingest", "trash", "containers", "content", "mounts"];
+
+/// How a store works.
+#[derive(Debug)]
+pub struct Options {
+    pub unpacker: Box<dyn Unpacker>,
+    pub limits: Limits,
+    pub layout: Layout,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { unpacker: Box::new(InProcess), limits: Limits::default(), layout: Layout::default() }
+    }
+}
 
 /// The store. Cheap to clone; all clones are one store.
 #[derive(Debug, Clone)]
@@ -37,13 +54,15 @@ struct Inner {
     reaping: Mutex<()>,
     unpacker: Box<dyn Unpacker>,
     limits: Limits,
+    choice: Choice,
+    mounts: Mounts,
 }
 
 /// What a new layer goes on top of.
 #[derive(Debug, Clone, Default)]
 pub struct Base {
     pub chain: Option<Digest>,
-    /// The `diff/` directories of the chain, top first.
+    /// The directories of the chain, top first; none where new layers are indexes.
     lowers: Vec<PathBuf>,
 }
 
@@ -57,18 +76,15 @@ pub struct Staged {
     base: Base,
 }
 
-impl Base {
-    pub(crate) fn into_lowers(self) -> Vec<PathBuf> {
-        self.lowers
-    }
-}
-
 impl Staged {
     /// For a further layer on top of this one.
     pub fn base(&self) -> Base {
-        let mut lowers = vec![self.ingest.path.join("diff")];
-        if !self.record.opaque {
-            lowers.extend_from_slice(&self.base.lowers);
+        let mut lowers = Vec::new();
+        if self.record.form == Form::Directory {
+            lowers.push(self.ingest.path.join("diff"));
+            if !self.record.opaque {
+                lowers.extend_from_slice(&self.base.lowers);
+            }
         }
         Base { chain: Some(self.chain_id), lowers }
     }
@@ -76,11 +92,22 @@ impl Staged {
 
 /// A directory below `ingest/`. Dropped before it was committed, it goes to the trash.
 #[derive(Debug)]
-struct Ingest {
+pub(crate) struct Ingest {
     storage: Storage,
     name: String,
     path: PathBuf,
     done: bool,
+}
+
+impl Ingest {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Below the root of the store.
+    pub(crate) fn place(&self) -> String {
+        format!("ingest/{}", self.name)
+    }
 }
 
 impl Drop for Ingest {
@@ -98,17 +125,25 @@ impl Storage {
     /// directories, layers and containers without a record, layers that nobody holds. Nothing is
     /// deleted here, only moved to the trash.
     pub fn open(path: impl AsRef<Path>, store: Store) -> Result<Self, StorageError> {
-        Self::open_with(path, store, Box::new(InProcess), Limits::default())
+        Self::open_with(path, store, Options::default())
     }
 
     pub fn open_with(
         path: impl AsRef<Path>,
         store: Store,
-        unpacker: Box<dyn Unpacker>,
-        limits: Limits,
+        options: Options,
     ) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let root = make_root(path)?;
+        let mounts = Mounts::new(path, options.layout.rungs());
+        let choice = match options.layout {
+            Layout::Directories => Choice::Directories,
+            layout => match (mounts.rung(&root), layout) {
+                (Ok(rung), _) => Choice::Index(rung),
+                (Err(_reason), Layout::Auto) => Choice::Directories,
+                (Err(reason), _) => return Err(StorageError::NoErofs { reason }),
+            },
+        };
         store.adopt(LAYERS)?;
         store.adopt(CONTAINERS)?;
         let content = root.open_dir("content").map_err(StorageError::file("open", path))?;
@@ -120,8 +155,10 @@ impl Storage {
             leases: Leases::default(),
             publish: Mutex::new(()),
             reaping: Mutex::new(()),
-            unpacker,
-            limits,
+            unpacker: options.unpacker,
+            limits: options.limits,
+            choice,
+            mounts,
         }));
         storage.recover()?;
         Ok(storage)
@@ -148,8 +185,8 @@ impl Storage {
     /// The base that `chain` is, for a layer on top of it.
     pub fn base(&self, chain: Option<&Digest>) -> Result<Base, StorageError> {
         let lowers = match chain {
-            Some(chain) => self.lowers(chain)?,
-            None => Vec::new(),
+            Some(chain) if self.form() == Form::Directory => self.lowers(chain)?,
+            _ => Vec::new(),
         };
         Ok(Base { chain: chain.copied(), lowers })
     }
@@ -167,9 +204,10 @@ impl Storage {
         stream: &mut (dyn Read + Send),
         expected: Option<&Digest>,
     ) -> Result<Staged, StorageError> {
-        let ingest = self.ingest()?;
-        let unpacked = self.0.unpacker.unpack(&ingest.path, &base.lowers, stream, self.0.limits)?;
-        finish_unpacked(&ingest.path)?;
+        let (ingest, form) = (self.ingest()?, self.form());
+        let job = Job { layer: &ingest.path, form, lowers: &base.lowers, limits: self.0.limits };
+        let unpacked = self.0.unpacker.unpack(&job, stream)?;
+        finish_unpacked(&ingest.path, form)?;
         let diff_id = unpacked.diff_id;
         if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
             return Err(StorageError::WrongLayer { expected: *expected, actual: diff_id });
@@ -180,15 +218,17 @@ impl Storage {
             size: unpacked.size,
             tar_size: unpacked.tar_size,
             opaque: unpacked.opaque,
+            form,
             holders: 0,
         };
         let chain_id = chain_id(base.chain.as_ref(), &diff_id);
         Ok(Staged { chain_id, diff_id, record, ingest, base: base.clone() })
     }
 
-    /// Makes unpacked layers durable, bottom first: one sync of the file system, then each is
-    /// renamed into place, then one metadata commit. A crash before the renames leaves ingest
-    /// directories, one after them layers without a record; both are removed at the next start.
+    /// Makes unpacked layers durable, bottom first: a sync of the file system, or of the few files
+    /// of an index, then each is renamed into place, then one metadata commit. A crash before the
+    /// renames leaves ingest directories, one after them layers without a record; both are removed
+    /// at the next start.
     pub fn commit(
         &self,
         lease: &mut Lease,
@@ -199,8 +239,13 @@ impl Storage {
             write_committed(layer)?;
         }
         let layers_dir = self.0.open_readable("layers")?;
-        syncfs(&layers_dir).map_err(StorageError::file("sync", &self.0.path))?;
-        let _publish = self.0.publish.lock().unwrap_or_else(PoisonError::into_inner);
+        if staged.iter().any(|layer| layer.record.form == Form::Directory) {
+            syncfs(&layers_dir).map_err(StorageError::file("sync", &self.0.path))?;
+        } else {
+            staged.iter().try_for_each(sync_index)?;
+        }
+        let top = staged.last().map(|layer| layer.chain_id);
+        let publish = self.publish();
         let mut records = Vec::with_capacity(staged.len());
         for mut layer in staged {
             let place = format!("layers/{}", layer.chain_id.hex());
@@ -227,6 +272,11 @@ impl Storage {
             }
             Ok(())
         })?;
+        drop(publish);
+        if let Some(Err(error)) = top.map(|top| self.prepare_image(&top)) {
+            // The first container will try again, and fail for its user to see.
+            tracing::warn!(error = &error as &dyn std::error::Error, "image not prepared");
+        }
         Ok(layers)
     }
 
@@ -271,20 +321,6 @@ impl Storage {
         Ok(records.into_iter().filter_map(layer).collect())
     }
 
-    /// The directories to mount for a chain, top first. Shorter than the chain when a layer hides
-    /// all that is below it.
-    pub fn lowers(&self, chain: &Digest) -> Result<Vec<PathBuf>, StorageError> {
-        let view = self.0.store.begin_read()?;
-        let mut lowers = Vec::new();
-        let mut next = Some(*chain);
-        while let Some(chain) = next {
-            let record = find(&view, &chain)?;
-            lowers.push(self.0.path.join("layers").join(chain.hex()).join("diff"));
-            next = record.parent.filter(|_below| !record.opaque);
-        }
-        Ok(lowers)
-    }
-
     /// Writes the layer's tar, bit for bit as it came. The bytes are checked as they pass: an
     /// error after the last of them means that they are not the layer.
     pub fn write_tar(&self, chain: &Digest, output: &mut dyn Write) -> Result<(), StorageError> {
@@ -296,7 +332,10 @@ impl Storage {
             .open_dir(format!("layers/{}", chain.hex()))
             .map_err(|errno| damaged(errno.to_string()))?;
         let mut output = NoticingErrors { output, failed: None };
-        let rebuilt = recipe::rebuild(&dir, &mut output);
+        let rebuilt = match record.form {
+            Form::Directory => recipe::rebuild(&dir, &mut output),
+            Form::Index => recipe::copy(&dir, record.tar_size, &mut output),
+        };
         if let Some(source) = output.failed {
             return Err(StorageError::Output { source });
         }
@@ -313,11 +352,12 @@ impl Storage {
         if freed.is_empty() {
             return Ok(());
         }
-        let _publish = self.0.publish.lock().unwrap_or_else(PoisonError::into_inner);
+        let _publish = self.publish();
         let view = self.0.store.begin_read()?;
         for layer in freed {
             let hex = layer.chain_id.hex();
             if LAYERS.get(&view, &hex)?.is_none() {
+                self.0.mounts.detach(&self.0.root, &hex)?;
                 self.0.throw_away(&format!("layers/{hex}"))?;
             }
         }
@@ -351,7 +391,7 @@ impl Storage {
             .map_err(StorageError::file("empty", self.0.path.join("trash")))
     }
 
-    fn ingest(&self) -> Result<Ingest, StorageError> {
+    pub(crate) fn ingest(&self) -> Result<Ingest, StorageError> {
         let name = random_name()?;
         let place = format!("ingest/{name}");
         mkdirat(&self.0.root, &place, Mode::from_raw_mode(0o700))
@@ -399,6 +439,11 @@ impl Storage {
         for hex in orphans {
             self.0.throw_away(&format!("layers/{hex}"))?;
         }
+        for name in self.0.names("mounts")? {
+            if LAYERS.get(&view, &name)?.is_none() {
+                self.0.mounts.detach(&self.0.root, &name)?;
+            }
+        }
         self.collect_unheld(unheld).map(drop)
     }
 
@@ -442,6 +487,33 @@ impl Storage {
 
     pub(crate) fn root(&self) -> &RootDir {
         &self.0.root
+    }
+
+    pub(crate) fn choice(&self) -> Choice {
+        self.0.choice
+    }
+
+    fn form(&self) -> Form {
+        match self.0.choice {
+            Choice::Directories => Form::Directory,
+            Choice::Index(_) => Form::Index,
+        }
+    }
+
+    pub(crate) fn mounts(&self) -> &Mounts {
+        &self.0.mounts
+    }
+
+    pub(crate) fn unpacker(&self) -> &dyn Unpacker {
+        &*self.0.unpacker
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    pub(crate) fn publish(&self) -> MutexGuard<'_, ()> {
+        self.0.publish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn throw_away(&self, place: &str) -> Result<(), StorageError> {
@@ -511,11 +583,14 @@ fn make_root(path: &Path) -> Result<RootDir, StorageError> {
     Ok(root)
 }
 
-/// Does what a confined unpacker may not, and makes sure that it left only what it should: the
-/// paths below become mounts.
-fn finish_unpacked(path: &Path) -> Result<(), StorageError> {
+/// Does what a confined unpacker may not, and makes sure that it left only what it should: what is
+/// there becomes mounts.
+pub(crate) fn finish_unpacked(path: &Path, form: Form) -> Result<(), StorageError> {
     let failed = || StorageError::file("finish", path);
     let layer = RootDir::open(path).map_err(failed())?;
+    if form == Form::Index {
+        return check_layer(&layer).map_err(|reason| StorageError::Unpacker { reason });
+    }
     crate::tree::mark_opaque(&layer).map_err(failed())?;
     let expected = [
         ("diff", FileType::Directory),
@@ -527,6 +602,17 @@ fn finish_unpacked(path: &Path) -> Result<(), StorageError> {
         if FileType::from_raw_mode(stat.st_mode) != kind {
             return Err(failed()(Errno::ISNAM));
         }
+    }
+    Ok(())
+}
+
+fn sync_index(layer: &Staged) -> Result<(), StorageError> {
+    let path = &layer.ingest.path;
+    let failed = || StorageError::file("sync", path);
+    let dir = RootDir::open(path).map_err(failed())?;
+    for name in ["tar", "toc", "committed", "."] {
+        let file = dir.open_strict(name, OFlags::RDONLY, Mode::empty()).map_err(failed())?;
+        rustix::fs::fsync(file).map_err(failed())?;
     }
     Ok(())
 }

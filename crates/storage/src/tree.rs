@@ -308,6 +308,10 @@ impl<'lowers> Tree<'lowers> {
                 .map_err(subject.failed("create"))?;
             self.size += entry.link.len() as u64;
         } else {
+            // The kernel would cut off the rest, and could be left with a whiteout.
+            if entry.device.0 > 0xfff || entry.device.1 > 0xf_ffff {
+                return Err(subject.refused()("device number out of range"));
+            }
             let kind = match entry.kind {
                 Kind::CharDevice => FileType::CharacterDevice,
                 Kind::BlockDevice => FileType::BlockDevice,
@@ -613,7 +617,7 @@ impl Times {
     }
 }
 
-fn errno(error: std::io::Error) -> Errno {
+pub(crate) fn errno(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 

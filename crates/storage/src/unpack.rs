@@ -5,11 +5,14 @@
 //!                                      +-> [caller's thread: parse, write below ingest/<n>]
 //! ```
 //!
+//! What is written is a directory with all files, or the tar as it is with a table of contents.
+//!
 //! The queues hold a few chunks, so memory does not depend on the layer. A crash, an error or a
 //! refused limit leaves an ingest directory, which belongs to nobody and is removed.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -21,13 +24,16 @@ use spec::Digest;
 use sys::RootDir;
 
 use crate::decode::{Decoder, Ratio, as_storage_error};
+use crate::erofs::{Builder, Padding};
 use crate::error::StorageError;
 use crate::recipe::RecipeWriter;
-use crate::tar::{Reader, TarError};
+use crate::tar::{Entry, Reader, TarError};
 use crate::tree::Tree;
 
 const CHUNK: usize = 256 << 10;
 const QUEUE: usize = 4;
+/// A tar is sent to the disk in stretches of this size.
+const WRITE_AHEAD: u64 = 8 << 20;
 /// Left free on the disk, so that a hostile layer cannot take what removal and records need.
 const RESERVE: u64 = 64 << 20;
 
@@ -58,17 +64,34 @@ pub struct Unpacked {
     pub opaque: bool,
 }
 
+/// What becomes of a layer on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// `diff/`, `replaced/`, `recipe` and `opaque`.
+    #[default]
+    Directory,
+    /// `tar` and `toc`.
+    Index,
+}
+
+/// What to unpack, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// An empty directory.
+    pub layer: &'a Path,
+    pub form: Form,
+    /// The `diff/` directories of the layers below, top first; an index needs none.
+    pub lowers: &'a [PathBuf],
+    pub limits: Limits,
+}
+
 /// Unpacks a stream into a directory. Where the work is done, in this process or in a confined
 /// one, is the implementor's affair.
 pub trait Unpacker: Send + Sync + std::fmt::Debug {
-    /// Fills the empty directory `layer` with `diff/`, `replaced/`, `recipe` and `opaque`.
-    /// `lowers` are the `diff/` directories of the layers below, top first.
     fn unpack(
         &self,
-        layer: &Path,
-        lowers: &[PathBuf],
+        job: &Job<'_>,
         stream: &mut (dyn Read + Send),
-        limits: Limits,
     ) -> Result<Unpacked, StorageError>;
 }
 
@@ -79,12 +102,10 @@ pub struct InProcess;
 impl Unpacker for InProcess {
     fn unpack(
         &self,
-        layer: &Path,
-        lowers: &[PathBuf],
+        job: &Job<'_>,
         stream: &mut (dyn Read + Send),
-        limits: Limits,
     ) -> Result<Unpacked, StorageError> {
-        Directories::open(layer, lowers)?.fill(stream, limits)
+        Directories::open(job.layer, job.lowers)?.fill(job.form, stream, job.limits)
     }
 }
 
@@ -104,11 +125,12 @@ impl Directories {
 
     pub(crate) fn fill(
         self,
+        form: Form,
         stream: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacked, StorageError> {
         let Self { layer, lowers } = self;
-        let limits = within_disk(&layer, limits)?;
+        let limits = within_disk(&layer, form, limits)?;
         std::thread::scope(|scope| {
             let (to_writer, chunks) = sync_channel(QUEUE);
             let (to_hasher, hashed) = sync_channel(QUEUE);
@@ -121,7 +143,10 @@ impl Directories {
                 outcome
             });
             let hasher = scope.spawn(move || hash(&hashed));
-            let written = write(layer, &lowers, ChunkReader::new(chunks), limits);
+            let written = match form {
+                Form::Directory => write(layer, &lowers, ChunkReader::new(chunks), limits),
+                Form::Index => write_index(&layer, chunks, limits),
+            };
             let fed = feeder.join().map_err(|_panic| StorageError::Panicked)?;
             let diff_id = hasher.join().map_err(|_panic| StorageError::Panicked)?;
             // What stopped the stream explains what the writer saw of it.
@@ -131,14 +156,17 @@ impl Directories {
     }
 }
 
-fn within_disk(layer: &RootDir, limits: Limits) -> Result<Limits, StorageError> {
+fn within_disk(layer: &RootDir, form: Form, limits: Limits) -> Result<Limits, StorageError> {
     let dir =
         openat(layer, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(StorageError::file("open", "ingest"))?;
     let free = fstatvfs(&dir).map_err(StorageError::file("measure the disk of", "ingest"))?;
     let bytes = (free.f_bavail * free.f_frsize).saturating_sub(RESERVE);
     // File systems without a table of inodes say 0.
-    let entries = if free.f_files == 0 { u64::MAX } else { free.f_favail };
+    let entries = match form {
+        Form::Directory if free.f_files > 0 => free.f_favail,
+        _ => u64::MAX,
+    };
     Ok(Limits {
         bytes: limits.bytes.min(bytes),
         entries: limits.entries.min(entries),
@@ -191,25 +219,15 @@ fn hash(chunks: &Receiver<Chunk>) -> Digest {
 fn write(
     layer: RootDir,
     lowers: &[RootDir],
-    chunks: ChunkReader,
+    chunks: ChunkReader<'_>,
     limits: Limits,
 ) -> Result<Unpacked, StorageError> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let recipe = openat(&layer, "recipe", flags, Mode::from_raw_mode(0o600))
-        .map_err(StorageError::file("create", "recipe"))?;
-    let recipe = RecipeWriter::new(File::from(recipe)).map_err(TarError::from)?;
+    let recipe = RecipeWriter::new(create(&layer, "recipe")?).map_err(TarError::from)?;
     let mut tree = Tree::new(layer, lowers)?;
     let mut reader = Reader::new(chunks, recipe);
-    let (mut entries, mut bytes) = (0, 0u64);
+    let mut count = Count { entries: 0, bytes: 0, limits };
     while let Some(entry) = reader.next_entry()? {
-        entries += 1;
-        bytes = bytes.saturating_add(entry.size);
-        if entries > limits.entries {
-            return Err(StorageError::TooMany { limit: limits.entries });
-        }
-        if bytes > limits.bytes {
-            return Err(StorageError::TooLarge { limit: limits.bytes });
-        }
+        count.add(&entry)?;
         tree.put(&entry, &mut reader)?;
     }
     let tar_size = reader.drain()?;
@@ -219,20 +237,112 @@ fn write(
     Ok(Unpacked { diff_id: Digest::from_bytes([0; 32]), tar_size, size, opaque })
 }
 
-/// The writer's end of the queue. `None` in the queue means that the stream broke.
-struct ChunkReader {
+/// Keeps the tar as it is and says in `toc` what is in it.
+fn write_index(
+    layer: &RootDir,
     chunks: Receiver<Option<Chunk>>,
-    chunk: Chunk,
-    at: usize,
-}
-
-impl ChunkReader {
-    fn new(chunks: Receiver<Option<Chunk>>) -> Self {
-        Self { chunks, chunk: Chunk::default(), at: 0 }
+    limits: Limits,
+) -> Result<Unpacked, StorageError> {
+    let tar = create(layer, "tar")?;
+    let table = create(layer, "toc")?;
+    let failure = Cell::new(None);
+    let copy = TarCopy { file: &tar, length: 0, failure: &failure };
+    let chunks = ChunkReader { copy: Some(copy), ..ChunkReader::new(chunks) };
+    let outcome = index(chunks, limits, &tar, table);
+    match failure.take() {
+        Some(error) => Err(StorageError::file("write", "tar")(crate::tree::errno(error))),
+        None => outcome,
     }
 }
 
-impl Read for ChunkReader {
+fn index(
+    chunks: ChunkReader<'_>,
+    limits: Limits,
+    tar: &File,
+    table: File,
+) -> Result<Unpacked, StorageError> {
+    let mut builder = Builder::new();
+    let mut reader = Reader::new(chunks, Padding::default());
+    let mut count = Count { entries: 0, bytes: 0, limits };
+    while let Some(entry) = reader.next_entry()? {
+        count.add(&entry)?;
+        builder.put(&entry, &mut reader)?;
+    }
+    let tar_size = reader.drain()?;
+    let (size, opaque) = (builder.size, builder.opaque);
+    builder.finish(&mut reader.sink, tar, tar_size, table)?;
+    Ok(Unpacked { diff_id: Digest::from_bytes([0; 32]), tar_size, size, opaque })
+}
+
+fn create(layer: &RootDir, name: &'static str) -> Result<File, StorageError> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    openat(layer, name, flags, Mode::from_raw_mode(0o600))
+        .map(File::from)
+        .map_err(StorageError::file("create", name))
+}
+
+/// Holds what is in a layer against what may be.
+struct Count {
+    entries: u64,
+    bytes: u64,
+    limits: Limits,
+}
+
+impl Count {
+    fn add(&mut self, entry: &Entry) -> Result<(), StorageError> {
+        self.entries += 1;
+        self.bytes = self.bytes.saturating_add(entry.size);
+        if self.entries > self.limits.entries {
+            return Err(StorageError::TooMany { limit: self.limits.entries });
+        }
+        if self.bytes > self.limits.bytes {
+            return Err(StorageError::TooLarge { limit: self.limits.bytes });
+        }
+        Ok(())
+    }
+}
+
+/// The layer's tar on the disk, as it comes by.
+struct TarCopy<'a> {
+    file: &'a File,
+    length: u64,
+    /// What went wrong with it: the reader of the tar cannot tell that from a broken stream.
+    failure: &'a Cell<Option<io::Error>>,
+}
+
+impl TarCopy<'_> {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(chunk) {
+            self.failure.set(Some(error));
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let before = self.length;
+        self.length += chunk.len() as u64;
+        // So that the sync at the end has little left to wait for.
+        if before / WRITE_AHEAD != self.length / WRITE_AHEAD
+            && let Err(errno) = sys::erofs::start_writing(self.file, 0, self.length)
+        {
+            tracing::debug!(%errno, "begin to write a layer to the disk");
+        }
+        Ok(())
+    }
+}
+
+/// The writer's end of the queue. `None` in the queue means that the stream broke.
+struct ChunkReader<'a> {
+    chunks: Receiver<Option<Chunk>>,
+    chunk: Chunk,
+    at: usize,
+    copy: Option<TarCopy<'a>>,
+}
+
+impl ChunkReader<'_> {
+    fn new(chunks: Receiver<Option<Chunk>>) -> Self {
+        Self { chunks, chunk: Chunk::default(), at: 0, copy: None }
+    }
+}
+
+impl Read for ChunkReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.fill_buf()?;
         let length = bytes.len().min(buffer.len());
@@ -242,11 +352,14 @@ impl Read for ChunkReader {
     }
 }
 
-impl BufRead for ChunkReader {
+impl BufRead for ChunkReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.chunk.len() {
             match self.chunks.recv() {
                 Ok(Some(chunk)) => {
+                    if let Some(copy) = &mut self.copy {
+                        copy.write(&chunk)?;
+                    }
                     self.chunk = chunk;
                     self.at = 0;
                 }

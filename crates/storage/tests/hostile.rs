@@ -9,10 +9,14 @@ use std::os::unix::fs::PermissionsExt;
 use storage::tar::Kind;
 use storage::tar::write::plain;
 use storage::{Limits, Ratio};
-use support::{Lab, Tar, full};
+use support::{LAYOUTS, Lab, Tar, full};
 
 fn check(tar: Tar, expect: &[&str]) {
-    assert_eq!(Lab::new().show(&tar.end()), expect);
+    let tar = tar.end();
+    for layout in LAYOUTS {
+        let lab = Lab::on_directory(layout, Limits::default());
+        assert_eq!(lab.show(&tar), expect, "{layout:?}");
+    }
 }
 
 #[test]

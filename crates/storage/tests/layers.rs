@@ -209,7 +209,7 @@ fn lost_metadata_does_not_lose_layers() {
     let lab = Lab::new();
     let bottom = lab.apply(None, &sample().end()).unwrap();
     let top = lab.apply(Some(&bottom), &Tar::new().file("x", "").end()).unwrap();
-    let Lab { storage, dir } = lab;
+    let Lab { storage, dir, .. } = lab;
     drop(storage);
     fs::write(dir.path().join("metadata.redb"), "damaged").unwrap();
     let storage = support::open(dir.path());

@@ -64,7 +64,7 @@ impl Daemon {
         daemon
     }
 
-    /// Starts the daemon process, in the namespaces of an earlier one if there was one.
+    /// Starts the daemon process (with `BOXSHIP_TEST_LAYOUT` for all tests' form of layers), in the namespaces of an earlier one if there was one.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the daemon already runs");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("log");
@@ -81,6 +81,10 @@ impl Daemon {
             .args(["--cgroup-parent", &self.cgroup_parent])
             .args(["--config-file"])
             .arg(self.root.path().join("daemon.json"))
+            .args(
+                std::env::var("BOXSHIP_TEST_LAYOUT")
+                    .map(|name| format!("--storage-opt=layout={name}")),
+            )
             .args(&self.options.args)
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("log"))
@@ -256,6 +260,11 @@ impl Daemon {
         let mut child = self.child.take().expect("the daemon runs");
         signal(child.id(), Signal::TERM);
         child.wait().expect("own child")
+    }
+
+    /// The arguments of the next start.
+    pub fn set_args(&mut self, args: Vec<String>) {
+        self.options.args = args;
     }
 
     /// Kills and starts again.

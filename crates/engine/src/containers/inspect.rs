@@ -104,7 +104,7 @@ fn state(snapshot: &Snapshot) -> State {
 
 fn graph_driver(shared: &Shared, snapshot: &Snapshot) -> GraphDriver {
     let id = snapshot.definition.id.as_str();
-    let data = match shared.storage.rootfs(id) {
+    let data = match shared.storage.rootfs_names(id) {
         Ok(dirs) => {
             let lower: Vec<_> = dirs.lower.iter().map(|path| path.display().to_string()).collect();
             let merged = dirs.upper.with_file_name("merged");

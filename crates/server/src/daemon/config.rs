@@ -158,6 +158,7 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
         EngineConfig::new(place("data-root", DATA_ROOT), place("exec-root", EXEC_ROOT), program);
     bridge(settings, &mut config)?;
     dns(settings, &mut config)?;
+    storage(settings, &mut config)?;
     containers(settings, &mut config)?;
     set(&mut config.live_restore, settings.switch("live-restore"));
     set(&mut config.labels, settings.list("labels"));
@@ -234,6 +235,16 @@ fn dns(settings: &Settings, config: &mut EngineConfig) -> Result<()> {
     config.dns.host_gateway = addresses("host-gateway-ips")?;
     config.dns.options = settings.list("dns-opts").unwrap_or_default();
     config.dns.search = settings.list("dns-search").unwrap_or_default();
+    Ok(())
+}
+
+fn storage(settings: &Settings, config: &mut EngineConfig) -> Result<()> {
+    for option in settings.list("storage-opts").unwrap_or_default() {
+        let layout = option.strip_prefix("layout=").ok_or("only layout is known");
+        config.storage_layout = layout
+            .and_then(str::parse)
+            .map_err(|reason| invalid("storage-opts", &option, reason))?;
+    }
     Ok(())
 }
 

@@ -124,7 +124,7 @@ pub(crate) static DIRECTIVES: &[Directive] = &[
     yes("data-root", "data-root", Text, "Persistent state [default: /var/lib/boxship]"),
     yes("exec-root", "exec-root", Text, "State of running containers [default: /run/boxship]"),
     only("storage-driver", "storage-driver", Text, Fixed::Text("overlay2")).short('s'),
-    no("storage-opts", "storage-opt", List),
+    yes("storage-opts", "storage-opt", List, "layout=dirs|erofs|erofs-file|erofs-loop|auto only"),
     // The default network.
     yes("bridge", "bridge", Text, "Bridge of the default network, or none [default: boxship0]")
         .short('b'),

@@ -148,6 +148,11 @@ impl<R: BufRead, S: Sink> Reader<R, S> {
         self.data
     }
 
+    /// How many bytes of the archive have been read.
+    pub const fn position(&self) -> u64 {
+        self.at
+    }
+
     pub fn consume(&mut self, length: usize) {
         self.input.consume(length);
         self.at += length as u64;

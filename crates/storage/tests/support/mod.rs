@@ -1,6 +1,8 @@
 //! Archives to order, stores in temporary directories, and trees as text.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod view;
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -8,7 +10,7 @@ use std::path::{Path, PathBuf};
 use metadata::Store;
 use storage::tar::write::{Writer, plain};
 use storage::tar::{Entry, Kind};
-use storage::{Layer, Limits, Storage, StorageError};
+use storage::{Layer, Layout, Limits, Options, Storage, StorageError};
 
 /// A tar being put together.
 #[derive(Default)]
@@ -68,33 +70,55 @@ impl Tar {
 }
 
 /// A store of its own, gone with the value.
+#[derive(Debug)]
 pub(crate) struct Lab {
     pub(crate) storage: Storage,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) layout: Layout,
 }
+
+/// The forms that layers can have. Tests of what a layer is run through both.
+pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Directories, Layout::Erofs];
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = open(dir.path());
-        Self { storage, dir }
+        Self::with(Layout::Directories, Limits::default())
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::with(Layout::Directories, limits)
+    }
+
+    pub(crate) fn with_layout(layout: Layout) -> Self {
+        Self::with(layout, Limits::default())
+    }
+
+    pub(crate) fn with(layout: Layout, limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open_with(dir.path(), Options { layout, limits, ..Options::default() });
+        Self { storage, dir, layout }
+    }
+
+    pub(crate) fn try_with_layout(layout: Layout) -> Result<Self, StorageError> {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("metadata.redb")).unwrap();
-        let unpacker = Box::new(storage::InProcess);
-        let root = dir.path().join("storage");
-        let storage = Storage::open_with(root, store, unpacker, limits).unwrap();
-        Self { storage, dir }
+        let options = Options { layout, ..Options::default() };
+        let storage = Storage::open_with(dir.path().join("storage"), store, options)?;
+        Ok(Self { storage, dir, layout })
+    }
+
+    /// Closes the store and opens it with another form for new layers.
+    pub(crate) fn change(self, layout: Layout) -> Self {
+        let Self { storage, dir, .. } = self;
+        drop(storage);
+        let storage = open_with(dir.path(), Options { layout, ..Options::default() });
+        Self { storage, dir, layout }
     }
 
     /// Closes the store as a crash would and opens it again.
     pub(crate) fn reopen(self) -> Self {
-        let Self { storage, dir } = self;
-        drop(storage);
-        let storage = open(dir.path());
-        Self { storage, dir }
+        let layout = self.layout;
+        self.change(layout)
     }
 
     /// Applies a layer that stays, since a container is put on it.
@@ -112,6 +136,24 @@ impl Lab {
         self.dir.path().join("storage/layers").join(layer.chain_id.hex()).join("diff")
     }
 
+    /// With something below it an index shows its whiteouts.
+    fn bottom(&self) -> Option<Layer> {
+        self.storage.all_layers().unwrap().into_iter().find(|layer| layer.parent.is_none())
+    }
+
+    /// A store with one empty layer, to show others on.
+    pub(crate) fn on_directory(layout: Layout, limits: Limits) -> Self {
+        if layout == Layout::Directories {
+            return Self::with(layout, limits);
+        }
+        let lab = Self::new();
+        lab.apply(None, &Tar::new().end()).unwrap();
+        let Self { storage, dir, .. } = lab;
+        drop(storage);
+        let storage = open_with(dir.path(), Options { layout, limits, ..Options::default() });
+        Self { storage, dir, layout }
+    }
+
     pub(crate) fn names(&self, directory: &str) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.dir.path().join("storage").join(directory))
             .unwrap()
@@ -126,7 +168,7 @@ impl Lab {
     pub(crate) fn show(&self, tar: &[u8]) -> Vec<String> {
         let canary = self.dir.path().join("canary");
         fs::write(&canary, "alive").unwrap();
-        let outcome = self.apply(None, tar);
+        let outcome = self.apply(self.bottom().as_ref(), tar);
         assert_eq!(fs::read_to_string(&canary).unwrap(), "alive");
         assert_eq!(self.names("ingest"), [""; 0]);
         match outcome {
@@ -134,7 +176,7 @@ impl Lab {
                 let mut back = Vec::new();
                 self.storage.write_tar(&layer.chain_id, &mut back).unwrap();
                 assert_eq!(storage::sha256(&back), layer.diff_id);
-                tree(&self.diff(&layer))
+                tree(&self.storage.lowers(&layer.chain_id).unwrap()[0])
             }
             Err(error) => vec![full(&error)],
         }
@@ -142,8 +184,12 @@ impl Lab {
 }
 
 pub(crate) fn open(dir: &Path) -> Storage {
+    open_with(dir, Options::default())
+}
+
+pub(crate) fn open_with(dir: &Path, options: Options) -> Storage {
     let store = Store::open(dir.join("metadata.redb")).unwrap();
-    Storage::open(dir.join("storage"), store).unwrap()
+    Storage::open_with(dir.join("storage"), store, options).unwrap()
 }
 
 /// An error with its causes.

@@ -1,0 +1,383 @@
+//! The mounts of merged images: which way this kernel can, making them, finding them again.
+//!
+//! A mount is attached at `mounts/<chain id>`, in the namespace of the daemon, where overlays of
+//! containers find it; all containers of an image share it and its page cache. The directory
+//! `mounts` is a private mount of its own, so that nothing here appears in other namespaces. After
+//! a kill the mounts are still there and are used again; a daemon that ends takes them along,
+//! which containers do not notice. Nothing here needs to be durable: what is missing is made
+//! again from the tables of contents.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{
+    AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fstatfs, mkdirat, openat, renameat, statx,
+    unlinkat,
+};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use spec::Digest;
+use sys::RootDir;
+use sys::mount::{Change, MountAttrFlags, Propagation};
+use sys::overlay::Overlay;
+
+use super::image::{self, Options};
+use super::model::{Attributes, Body, Data, Directory, Extent, Inode, ROOT, Tree};
+use super::{BLOCK, merge, toc};
+use crate::error::StorageError;
+use crate::storage::random_name;
+
+const IMAGE: &str = "root.erofs";
+const PRIVATE: Mode = Mode::from_raw_mode(0o700);
+
+/// A way of mounting images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// Files as they are: kernel 6.12.
+    Files,
+    /// Through a loop device for each file.
+    Loops,
+}
+
+impl Rung {
+    fn mount(self, image: &File, data: &[File]) -> rustix::io::Result<OwnedFd> {
+        let data: Vec<_> = data.iter().map(AsFd::as_fd).collect();
+        match self {
+            Self::Files => sys::erofs::mount_files(image, &data),
+            Self::Loops => sys::erofs::mount_loops(image, &data),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Mounts {
+    path: PathBuf,
+    /// The ways to try, in order.
+    rungs: Vec<Rung>,
+    rung: OnceLock<Result<Rung, String>>,
+    /// Chains known to be mounted. Held while one is being mounted.
+    mounted: Mutex<HashSet<Digest>>,
+}
+
+/// Layers that one image is made of, and what it goes on.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Bottom first, one at least.
+    pub(crate) layers: Vec<Digest>,
+    /// Directories of the layers further down, top first.
+    pub(crate) lowers: Vec<PathBuf>,
+}
+
+impl Run {
+    fn top(&self) -> &Digest {
+        self.layers.last().expect("a run has layers")
+    }
+}
+
+impl Mounts {
+    /// For the store at `path`, trying the ways given in their order.
+    pub(crate) fn new(path: &Path, rungs: &[Rung]) -> Self {
+        Self {
+            path: path.to_owned(),
+            rungs: rungs.to_vec(),
+            rung: OnceLock::new(),
+            mounted: Mutex::default(),
+        }
+    }
+
+    /// The way this kernel can, found out by doing it; or why there is none.
+    pub(crate) fn rung(&self, root: &RootDir) -> Result<Rung, String> {
+        self.rung.get_or_init(|| self.probe(root)).clone()
+    }
+
+    pub(crate) fn place(&self, chain: &Digest) -> PathBuf {
+        self.path.join("mounts").join(chain.hex())
+    }
+
+    /// Mounts what `run` makes, unless that is done already; says where.
+    pub(crate) fn ensure(&self, root: &RootDir, run: &Run) -> Result<PathBuf, StorageError> {
+        let top = run.top();
+        let place = self.place(top);
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounted.contains(top) {
+            return Ok(place);
+        }
+        let rung = self.rung(root).map_err(|reason| StorageError::NoErofs { reason })?;
+        let failed = |attempt| StorageError::file(attempt, place.clone());
+        self.own_directory(root).map_err(failed("prepare"))?;
+        let target = make_target(root, &top.hex()).map_err(failed("create"))?;
+        if !is_image(&target).map_err(failed("look at"))? {
+            let image = Image::open_or_build(root, run)?;
+            let mount = rung.mount(&image.file, &image.data).map_err(failed("mount"))?;
+            sys::mount::attach(mount, target).map_err(failed("attach"))?;
+        }
+        mounted.insert(*top);
+        Ok(place)
+    }
+
+    /// Makes the image of `run`, for a later [`Mounts::ensure`] to find.
+    pub(crate) fn build(&self, root: &RootDir, run: &Run) -> Result<(), StorageError> {
+        Image::open_or_build(root, run).map(drop)
+    }
+
+    /// Takes the mount of a layer away that is about to be removed. Whoever uses it keeps it.
+    pub(crate) fn detach(&self, root: &RootDir, name: &str) -> Result<(), StorageError> {
+        if let Ok(chain) = Digest::from_hex(name) {
+            self.mounted.lock().unwrap_or_else(PoisonError::into_inner).remove(&chain);
+        }
+        let place = self.path.join("mounts").join(name);
+        match unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(StorageError::file("unmount", place)(errno)),
+        }
+        match unlinkat(root, format!("mounts/{name}"), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(StorageError::file("remove", place)(errno)),
+        }
+    }
+
+    /// Makes `mounts` a private mount, once.
+    fn own_directory(&self, root: &RootDir) -> rustix::io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(root, "mounts", flags, Mode::empty())?;
+        let stat = statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(());
+        }
+        let mount = sys::mount::clone_tree(&directory, false)?;
+        sys::mount::attach(mount, &directory)?;
+        let mounted = openat(root, "mounts", flags, Mode::empty())?;
+        let private = Change {
+            set: MountAttrFlags::empty(),
+            propagation: Some(Propagation::Private),
+            recursive: false,
+        };
+        sys::mount::change(mounted, &private)
+    }
+
+    fn probe(&self, root: &RootDir) -> Result<Rung, String> {
+        let mut reasons = Vec::new();
+        for rung in &self.rungs {
+            match self.try_rung(root, *rung) {
+                Ok(()) => return Ok(*rung),
+                Err(reason) => reasons.push(format!("{rung:?}: {reason}").to_lowercase()),
+            }
+        }
+        Err(if reasons.is_empty() { "not asked for".to_owned() } else { reasons.join("; ") })
+    }
+
+    /// Mounts an image with a file in a second file, and reads that as a container would.
+    fn try_rung(&self, root: &RootDir, rung: Rung) -> Result<(), String> {
+        let name = random_name().map_err(|error| error.to_string())?;
+        let outcome = self.try_in(root, rung, &name);
+        let detached = self.detach(root, &name);
+        let trash = renameat(root, format!("ingest/{name}"), root, format!("trash/{name}"));
+        if let Err(errno) = trash {
+            tracing::debug!(name, %errno, "left for the next start");
+        }
+        outcome.and_then(|()| detached.map_err(|error| error.to_string()))
+    }
+
+    fn try_in(&self, root: &RootDir, rung: Rung, name: &str) -> Result<(), String> {
+        let failed = |attempt: &'static str| move |errno: Errno| format!("{attempt}: {errno}");
+        let ingest = format!("ingest/{name}");
+        let place = self.path.join(&ingest);
+        for directory in ["", "/upper", "/work"] {
+            mkdirat(root, format!("{ingest}{directory}"), PRIVATE).map_err(failed("create"))?;
+        }
+        let content: Vec<u8> = (0..5000u32).map(|at| (at % 251) as u8).collect();
+        let image = nameless(root, &ingest).map_err(failed("create"))?;
+        let data = nameless(root, &ingest).map_err(failed("create"))?;
+        let written = image.write_all_at(&probe_image(content.len() as u64), 0);
+        written.and_then(|()| data.write_all_at(&content, BLOCK)).map_err(|why| why.to_string())?;
+        data.set_len(PROBE_BLOCKS * BLOCK).map_err(|why| why.to_string())?;
+        // Read-only, as the kernel opens them.
+        let reopen = |file: &File| reopen(file).map_err(failed("open"));
+        let (image, data) = (reopen(&image)?, reopen(&data)?);
+        let mount = rung.mount(&image, &[data]).map_err(failed("mount"))?;
+        self.own_directory(root).map_err(failed("prepare"))?;
+        let target = make_target(root, name).map_err(failed("create"))?;
+        sys::mount::attach(mount, target).map_err(failed("attach"))?;
+        let (lower, upper, work) =
+            (self.path.join("mounts").join(name), place.join("upper"), place.join("work"));
+        let overlay =
+            Overlay { lower: vec![&lower], upper: Some((&upper, &work)), volatile: false };
+        let merged = crate::export::mount(&overlay, MountAttrFlags::MOUNT_ATTR_RDONLY);
+        let merged = merged.map_err(failed("mount an overlay"))?;
+        let file = openat(&merged, "file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let mut read = Vec::new();
+        File::from(file.map_err(failed("open"))?)
+            .read_to_end(&mut read)
+            .map_err(|why| why.to_string())?;
+        if read == content { Ok(()) } else { Err("what was read is not what is there".to_owned()) }
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}
+
+impl Mounts {
+    /// Takes all mounts away; they come back when they are asked for.
+    pub(crate) fn unmount(&self) {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        mounted.clear();
+        let directory = self.path.join("mounts");
+        match unmount(&directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // There were none.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => {}
+            Err(errno) => tracing::debug!(%errno, "mounts of images left behind"),
+        }
+    }
+}
+
+const PROBE_BLOCKS: u64 = 16;
+
+/// `file`, whose content is in the data file from block 1 on.
+fn probe_image(size: u64) -> Vec<u8> {
+    let attributes = Attributes { mode: 0o755, ..Attributes::default() };
+    let mut tree = Tree::new(Inode::directory(attributes, Directory::default()));
+    let body = Body::File(Data { size, device: 0, extent: Extent::Whole(1) });
+    let id =
+        tree.add(Inode { attributes, xattrs: std::collections::BTreeMap::new(), links: 1, body });
+    if let Some(root) = tree.directory_mut(ROOT) {
+        root.names.insert((*b"file").into(), id);
+    }
+    let options = Options { devices: &[PROBE_BLOCKS as u32], is_overlay: false, uuid: [0; 16] };
+    image::write(&tree, &options).expect("it has one file")
+}
+
+/// An image and its data files, opened.
+struct Image {
+    file: File,
+    data: Vec<File>,
+}
+
+impl Image {
+    fn open_or_build(root: &RootDir, run: &Run) -> Result<Self, StorageError> {
+        let open = |chain: &Digest| open(root, chain, "tar").map_err(damaged(chain));
+        let data = run.layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let file = match self::open(root, run.top(), IMAGE) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                build(root, run, &data)?;
+                self::open(root, run.top(), IMAGE)
+            }
+            other => other,
+        };
+        Ok(Self { file: file.map_err(damaged(run.top()))?, data })
+    }
+}
+
+/// Writes the image of `run`: under another name, synced, renamed. A crash leaves the other name,
+/// which the next attempt takes.
+fn build(root: &RootDir, run: &Run, data: &[File]) -> Result<(), StorageError> {
+    let mut merged: Option<Tree> = None;
+    let mut devices = Vec::new();
+    for (number, (chain, tar)) in run.layers.iter().zip(data).enumerate() {
+        let damaged = damaged(chain);
+        let length = tar.metadata().map_err(&damaged)?.len();
+        let mut tree = read_table(root, chain, length)?;
+        let number = u16::try_from(number).map_err(|_range| damaged(Errno::TOOBIG.into()))?;
+        for inode in &mut tree.inodes {
+            if let Body::File(data) = &mut inode.body {
+                data.device = number;
+            }
+        }
+        devices.push((length / BLOCK) as u32);
+        match &mut merged {
+            None => merged = Some(tree),
+            Some(below) => merge::stack(below, tree),
+        }
+    }
+    let mut tree = merged.expect("a run has layers");
+    merge::inherit(&mut tree, &run.lowers)
+        .map_err(|(path, errno)| StorageError::file("look up", path)(errno))?;
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&run.top().as_bytes()[..16]);
+    let options = Options { devices: &devices, is_overlay: !run.lowers.is_empty(), uuid };
+    let bytes = image::write(&tree, &options)
+        .map_err(|_too_large| damaged(run.top())(Errno::FBIG.into()))?;
+    publish(root, run.top(), &bytes).map_err(damaged(run.top()))
+}
+
+fn publish(root: &RootDir, top: &Digest, bytes: &[u8]) -> std::io::Result<()> {
+    let layer = root.open_dir(format!("layers/{}", top.hex()))?;
+    let partial = format!("{IMAGE}.partial");
+    let flags =
+        OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(&layer, &partial, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(renameat(&layer, partial, &layer, IMAGE)?)
+}
+
+/// Reads a layer's table of contents with all checks.
+fn read_table(root: &RootDir, chain: &Digest, tar_length: u64) -> Result<Tree, StorageError> {
+    let mut bytes = Vec::new();
+    open(root, chain, "toc")
+        .and_then(|table| table.take(2 * toc::MAX_WEIGHT).read_to_end(&mut bytes))
+        .map_err(damaged(chain))?;
+    toc::read(&bytes, tar_length)
+        .map_err(|reason| StorageError::DataLoss { chain: *chain, reason: reason.to_owned() })
+}
+
+/// Looks over what an unpacker left in the directory `layer`.
+pub(crate) fn check_layer(layer: &RootDir) -> Result<(), String> {
+    let open = |name: &str| {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(layer.open_strict(name, flags, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ISNAM.into()) }
+    };
+    let text = |error: std::io::Error| error.to_string();
+    let length = open("tar").and_then(|tar| tar.metadata()).map_err(text)?.len();
+    let mut bytes = Vec::new();
+    open("toc")
+        .and_then(|table| table.take(2 * toc::MAX_WEIGHT).read_to_end(&mut bytes))
+        .map_err(text)?;
+    toc::read(&bytes, length).map(drop).map_err(str::to_owned)
+}
+
+fn open(root: &RootDir, chain: &Digest, name: &str) -> std::io::Result<File> {
+    let place = format!("layers/{}/{name}", chain.hex());
+    Ok(root.open_strict(place, OFlags::RDONLY, Mode::empty()).map(File::from)?)
+}
+
+fn damaged(chain: &Digest) -> impl Fn(std::io::Error) -> StorageError {
+    let chain = *chain;
+    move |error| StorageError::DataLoss { chain, reason: error.to_string() }
+}
+
+fn make_target(root: &RootDir, name: &str) -> rustix::io::Result<OwnedFd> {
+    let target = format!("mounts/{name}");
+    match mkdirat(root, &target, PRIVATE) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    root.open_strict(target, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+}
+
+fn is_image(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(fstatfs(directory)?.f_type as i64 == sys::erofs::MAGIC)
+}
+
+fn nameless(root: &RootDir, directory: &str) -> rustix::io::Result<File> {
+    let place = format!("{directory}/file");
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = openat(root, &place, flags, Mode::from_raw_mode(0o600))?;
+    unlinkat(root, &place, AtFlags::empty())?;
+    Ok(file.into())
+}
+
+fn reopen(file: &File) -> rustix::io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(rustix::fs::CWD, path, flags, Mode::empty()).map(File::from)
+}

@@ -183,12 +183,17 @@ fn open(config: &EngineConfig) -> Result<Opened> {
         tracing::error!(table, key, reason = record.reason, "a damaged record was put aside");
     }
     let trash = storage.clone();
-    // Files that a crash, or a removal before it, left over: of no hurry.
+    // Files of what was removed, or left over by a crash: of no hurry.
     std::thread::Builder::new()
         .name("trash".to_owned())
         .spawn(move || {
-            if let Err(error) = trash.reap_trash() {
-                tracing::warn!(%error, "empty the trash");
+            loop {
+                if let Err(error) = trash.reap_trash() {
+                    tracing::warn!(%error, "empty the trash");
+                }
+                trash.wait_for_trash();
+                // Whoever removes one thing is often about to remove or start another.
+                std::thread::sleep(std::time::Duration::from_secs(1));
             }
         })
         .map_err(Error::io("start a thread"))?;

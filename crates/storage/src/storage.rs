@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use metadata::Store;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, syncfs};
@@ -52,6 +52,9 @@ struct Inner {
     /// Held while a layer's directory and its record come or go together.
     publish: Mutex<()>,
     reaping: Mutex<()>,
+    /// Something went to the trash since it was last waited for.
+    thrown: Mutex<bool>,
+    thrown_away: Condvar,
     unpacker: Box<dyn Unpacker>,
     limits: Limits,
     choice: Choice,
@@ -155,6 +158,8 @@ impl Storage {
             leases: Leases::default(),
             publish: Mutex::new(()),
             reaping: Mutex::new(()),
+            thrown: Mutex::new(false),
+            thrown_away: Condvar::new(),
             unpacker: options.unpacker,
             limits: options.limits,
             choice,
@@ -386,9 +391,17 @@ impl Storage {
     /// went. One caller works, others return at once.
     pub fn reap_trash(&self) -> Result<usize, StorageError> {
         let Ok(_reaping) = self.0.reaping.try_lock() else { return Ok(0) };
+        self.0.mounts.reap();
         let dir = self.0.root.open_dir("trash").map_err(StorageError::file("open", "trash"))?;
         trash::reap(&dir, &random_name()?)
             .map_err(StorageError::file("empty", self.0.path.join("trash")))
+    }
+
+    /// Waits until something was removed.
+    pub fn wait_for_trash(&self) {
+        let thrown = self.0.thrown.lock().unwrap_or_else(PoisonError::into_inner);
+        let thrown = self.0.thrown_away.wait_while(thrown, |thrown| !*thrown);
+        *thrown.unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     pub(crate) fn ingest(&self) -> Result<Ingest, StorageError> {
@@ -526,7 +539,12 @@ impl Inner {
     fn throw_away(&self, place: &str) -> Result<(), StorageError> {
         let trash = format!("trash/{}", random_name()?);
         match renameat(&self.root, place, &self.root, trash) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => {
+                *self.thrown.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                self.thrown_away.notify_all();
+                Ok(())
+            }
+            Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(StorageError::file("remove", self.path.join(place))(errno)),
         }
     }

@@ -62,6 +62,9 @@ pub(crate) struct Mounts {
     rung: OnceLock<Result<Rung, String>>,
     /// Chains known to be mounted. Held while one is being mounted.
     mounted: Mutex<HashSet<Digest>>,
+    /// Mounts that were taken away, kept from ending: the kernel then lets go of every cached page,
+    /// and whoever closes the last descriptor waits.
+    ending: Mutex<Vec<OwnedFd>>,
 }
 
 /// Layers that one image is made of, and what it goes on.
@@ -87,6 +90,7 @@ impl Mounts {
             rungs: rungs.to_vec(),
             rung: OnceLock::new(),
             mounted: Mutex::default(),
+            ending: Mutex::default(),
         }
     }
 
@@ -130,6 +134,11 @@ impl Mounts {
         if let Ok(chain) = Digest::from_hex(name) {
             self.mounted.lock().unwrap_or_else(PoisonError::into_inner).remove(&chain);
         }
+        let target = format!("mounts/{name}");
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        if let Ok(mount) = root.open_strict(target, flags, Mode::empty()) {
+            self.ending.lock().unwrap_or_else(PoisonError::into_inner).push(mount);
+        }
         let place = self.path.join("mounts").join(name);
         match unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
@@ -139,6 +148,13 @@ impl Mounts {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(StorageError::file("remove", place)(errno)),
         }
+    }
+
+    /// Lets mounts end that were taken away; for a thread of low priority.
+    pub(crate) fn reap(&self) {
+        let ending =
+            std::mem::take(&mut *self.ending.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(ending);
     }
 
     /// Makes `mounts` a private mount, once.

@@ -356,6 +356,10 @@ impl Firewall {
     }
 
     fn add_links(&self, transaction: &mut Transaction, links: &LinkRules) {
+        if self.missing.has(Module::NftMetaBridge) {
+            // Then there are no links: nothing would keep others from their doors.
+            return;
+        }
         for door in &links.doors {
             transaction.add_element(&self.bridged, &door_element(door));
         }
@@ -416,6 +420,13 @@ impl Firewall {
         }
         let names = plan.bridges.iter().map(|bridge| interface_name(&bridge.name)).collect();
         wanted.insert("bridges", names);
+        for element in plan.links.open.iter().map(link_element) {
+            wanted.entry(element.set).or_default().insert(element.key);
+        }
+        if !self.missing.has(Module::NftMetaBridge) {
+            let doors = plan.links.doors.iter().map(|door| door_element(door).key);
+            wanted.insert("doors", doors.collect());
+        }
         for (set, keys) in wanted {
             let routed = ROUTED_SETS.iter().any(|other| other.name == set);
             let table = if routed { &self.routed } else { &self.bridged };

@@ -305,6 +305,10 @@ impl Networks {
         if apart && state.wall.firewall.is_none() {
             return Err(NetworkError::NoLinks);
         }
+        if apart && state.wall.missing().has(Module::NftMetaBridge) {
+            let feature = "a link without inter-container communication";
+            return Err(NetworkError::MissingModule { feature, module: Module::NftMetaBridge });
+        }
         if apart && let Some(interface) = &mut endpoint.interface {
             interface.isolated = false;
             let key = (endpoint.network_id.clone(), endpoint.container.clone());

@@ -86,6 +86,14 @@ enum Piece {
     Run(Vec<Digest>),
 }
 
+/// A chain, top first.
+struct Pieces {
+    /// What to mount.
+    shown: Vec<Piece>,
+    /// The layers that the lowest of those hides.
+    hidden: Vec<(Digest, Form)>,
+}
+
 fn pieces(layers: &[(Digest, Form)]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for (chain, form) in layers {
@@ -103,12 +111,15 @@ impl Storage {
     /// all that is below it, or several are mounted as one.
     pub fn lowers(&self, chain: &Digest) -> Result<Vec<PathBuf>, StorageError> {
         let mut lowers = Vec::new();
-        for piece in self.pieces(chain)?.into_iter().rev() {
+        let Pieces { shown, mut hidden } = self.pieces(chain)?;
+        for piece in shown.into_iter().rev() {
+            // Only the lowest piece is next to what is hidden.
+            let hidden = std::mem::take(&mut hidden);
             match piece {
                 Piece::Directory(chain) => lowers.insert(0, self.diff(&chain)),
                 Piece::Run(run) if self.rung().is_ok() => {
                     let layers = run.into_iter().rev().collect();
-                    let run = Run { layers, lowers: lowers.clone() };
+                    let run = Run { layers, lowers: lowers.clone(), hidden };
                     lowers.insert(0, self.mounts().ensure(self.root(), &run)?);
                 }
                 Piece::Run(run) => {
@@ -128,7 +139,7 @@ impl Storage {
             Piece::Directory(chain) => self.diff(chain),
             Piece::Run(run) => self.mounts().place(&run[0]),
         };
-        Ok(self.pieces(chain)?.iter().map(name).collect())
+        Ok(self.pieces(chain)?.shown.iter().map(name).collect())
     }
 
     /// What `info` says of the form of new layers.
@@ -143,7 +154,7 @@ impl Storage {
 
     /// Makes the image of a chain whose top is an index, for the first container on it.
     pub(crate) fn prepare_image(&self, chain: &Digest) -> Result<(), StorageError> {
-        let mut pieces = self.pieces(chain)?;
+        let Pieces { shown: mut pieces, hidden } = self.pieces(chain)?;
         if pieces.is_empty() {
             return Ok(());
         }
@@ -153,19 +164,22 @@ impl Storage {
             _ => Vec::new(),
         };
         let layers = run.into_iter().rev().collect();
-        self.mounts().build(self.root(), &Run { layers, lowers: below })
+        let hidden = if pieces.is_empty() { hidden } else { Vec::new() };
+        self.mounts().build(self.root(), &Run { layers, lowers: below, hidden })
     }
 
-    fn pieces(&self, chain: &Digest) -> Result<Vec<Piece>, StorageError> {
+    fn pieces(&self, chain: &Digest) -> Result<Pieces, StorageError> {
         let view = self.store().begin_read()?;
-        let mut layers = Vec::new();
+        let (mut layers, mut hidden) = (Vec::new(), Vec::new());
+        let mut hides = false;
         let mut next = Some(*chain);
         while let Some(chain) = next {
             let record: LayerRecord = find(&view, &chain)?;
-            layers.push((chain, record.form));
-            next = record.parent.filter(|_below| !record.opaque);
+            if hides { &mut hidden } else { &mut layers }.push((chain, record.form));
+            hides |= record.opaque;
+            next = record.parent;
         }
-        Ok(pieces(&layers))
+        Ok(Pieces { shown: pieces(&layers), hidden })
     }
 
     fn diff(&self, chain: &Digest) -> PathBuf {

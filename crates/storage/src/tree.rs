@@ -480,7 +480,7 @@ impl<'lowers> Tree<'lowers> {
         mkdirat(place.dir(), place.name(), Mode::from_raw_mode(0o755))?;
         let dir = openat(place.dir(), place.name(), DIR_FLAGS | OFlags::CLOEXEC, Mode::empty())?;
         if hidden {
-            fchmod(&dir, Mode::from_raw_mode(0o755))?;
+            make_plain(dir.as_fd())?;
             return self.note_opaque(&place.real());
         }
         self.inherit(&place.real(), dir.as_fd())
@@ -504,7 +504,7 @@ impl<'lowers> Tree<'lowers> {
                 Err(errno) => return Err(errno),
             }
         }
-        fchmod(dir, Mode::from_raw_mode(0o755))
+        make_plain(dir)
     }
 
     fn hide(&self, place: &Place) -> rustix::io::Result<()> {
@@ -653,6 +653,12 @@ fn set_owner_and_mode(fd: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<(
     let (uid, gid) = owner(entry)?;
     fchown(fd, Some(uid), Some(gid))?;
     fchmod(fd, Mode::from_raw_mode(entry.mode & 0o7777))
+}
+
+/// Makes a directory root's, also where the one above it would hand its group down.
+fn make_plain(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    fchown(dir, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    fchmod(dir, Mode::from_raw_mode(0o755))
 }
 
 fn owner(entry: &Entry) -> rustix::io::Result<(Uid, Gid)> {

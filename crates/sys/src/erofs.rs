@@ -32,6 +32,8 @@ pub fn mount_loops(image: impl AsFd, data: &[BorrowedFd<'_>]) -> Result<OwnedFd>
 
 fn mount(image: &str, data: &[String]) -> Result<OwnedFd> {
     let context = Context::open("erofs", image)?;
+    // Said to the file system as well: it would open a device for writing otherwise.
+    context.set("ro", None)?;
     data.iter().try_for_each(|path| context.set_path("device", Path::new(path)))?;
     let inert = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID

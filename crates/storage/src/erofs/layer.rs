@@ -503,11 +503,8 @@ impl Builder {
         if hidden {
             self.opaques.insert(place.real());
         }
-        let above = self.tree.inodes[id].attributes;
-        // A file system hands the group down.
-        let gid = if above.mode & 0o2000 != 0 { above.gid } else { 0 };
         let mtime = self.graves.get(&place.real()).copied().unwrap_or(self.now);
-        let attributes = Attributes { mode: 0o755, uid: 0, gid, mtime };
+        let attributes = Attributes { mode: 0o755, mtime, ..Attributes::default() };
         let directory = Directory { implied: !hidden, ..Directory::default() };
         self.insert(&place, Inode::directory(attributes, directory)).map(drop)
     }

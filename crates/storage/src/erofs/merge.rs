@@ -1,12 +1,13 @@
 //! Laying a layer's tree over those below it.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::fs::{Mode, OFlags, fstat};
 use rustix::io::Errno;
 use sys::RootDir;
 
-use super::model::{Body, Id, ROOT, Tree};
+use super::model::{Attributes, Body, Id, ROOT, Tree};
 
 /// Lays `above` over `below`. Whiteouts stay, and directories that hide what was below are
 /// opaque: there may be more layers further down.
@@ -96,20 +97,11 @@ pub(super) fn inherit(tree: &mut Tree, lowers: &[PathBuf]) -> Result<(), (PathBu
     Ok(())
 }
 
-fn find(lowers: &[RootDir], path: &Path) -> rustix::io::Result<Option<super::model::Attributes>> {
+fn find(lowers: &[RootDir], path: &Path) -> rustix::io::Result<Option<Attributes>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     for lower in lowers {
         match lower.open_strict(path, flags, Mode::empty()) {
-            Ok(below) => {
-                let stat = fstat(&below)?;
-                debug_assert_eq!(FileType::from_raw_mode(stat.st_mode), FileType::Directory);
-                return Ok(Some(super::model::Attributes {
-                    mode: (stat.st_mode & 0o7777) as u16,
-                    uid: stat.st_uid,
-                    gid: stat.st_gid,
-                    mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
-                }));
-            }
+            Ok(below) => return attributes(below).map(Some),
             Err(Errno::NOENT) => {}
             // Something else of that name hides the layers further down.
             Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
@@ -117,4 +109,15 @@ fn find(lowers: &[RootDir], path: &Path) -> rustix::io::Result<Option<super::mod
         }
     }
     Ok(None)
+}
+
+/// The attributes of an open directory.
+pub(super) fn attributes(directory: impl AsFd) -> rustix::io::Result<Attributes> {
+    let stat = fstat(directory)?;
+    Ok(Attributes {
+        mode: (stat.st_mode & 0o7777) as u16,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+    })
 }

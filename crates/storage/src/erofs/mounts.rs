@@ -31,6 +31,7 @@ use super::model::{Attributes, Body, Data, Directory, Extent, Inode, ROOT, Tree}
 use super::{BLOCK, merge, toc};
 use crate::error::StorageError;
 use crate::storage::random_name;
+use crate::unpack::Form;
 
 const IMAGE: &str = "root.erofs";
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
@@ -74,6 +75,9 @@ pub(crate) struct Run {
     pub(crate) layers: Vec<Digest>,
     /// Directories of the layers further down, top first.
     pub(crate) lowers: Vec<PathBuf>,
+    /// Where the lowest layer hides all below it: what that is, top first. Its root may still be
+    /// the one that the layer's is like.
+    pub(crate) hidden: Vec<(Digest, Form)>,
 }
 
 impl Run {
@@ -315,12 +319,47 @@ fn build(root: &RootDir, run: &Run, data: &[File]) -> Result<(), StorageError> {
     let mut tree = merged.expect("a run has layers");
     merge::inherit(&mut tree, &run.lowers)
         .map_err(|(path, errno)| StorageError::file("look up", path)(errno))?;
+    inherit_root(root, &mut tree, &run.hidden)?;
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&run.top().as_bytes()[..16]);
     let options = Options { devices: &devices, is_overlay: !run.lowers.is_empty(), uuid };
     let bytes = image::write(&tree, &options)
         .map_err(|_too_large| damaged(run.top())(Errno::FBIG.into()))?;
     publish(root, run.top(), &bytes).map_err(damaged(run.top()))
+}
+
+/// The root of a layer that says nothing of it is like the one below, even where it hides
+/// everything in that.
+fn inherit_root(
+    root: &RootDir,
+    tree: &mut Tree,
+    hidden: &[(Digest, Form)],
+) -> Result<(), StorageError> {
+    for (chain, form) in hidden {
+        if !tree.directory(ROOT).is_some_and(|directory| directory.implied) {
+            break;
+        }
+        match form {
+            Form::Directory => {
+                let path = PathBuf::from(format!("layers/{}/diff", chain.hex()));
+                let diff = root.open_strict(&path, OFlags::PATH, Mode::empty());
+                let attributes = diff.and_then(merge::attributes);
+                tree.inodes[ROOT].attributes =
+                    attributes.map_err(StorageError::file("look up", path))?;
+                break;
+            }
+            Form::Index => {
+                let tar = open(root, chain, "tar").and_then(|tar| tar.metadata());
+                let below = read_table(root, chain, tar.map_err(damaged(chain))?.len())?;
+                tree.inodes[ROOT].attributes = below.inodes[ROOT].attributes;
+                let implied = below.directory(ROOT).is_some_and(|directory| directory.implied);
+                if let Some(directory) = tree.directory_mut(ROOT) {
+                    directory.implied = implied;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn publish(root: &RootDir, top: &Digest, bytes: &[u8]) -> std::io::Result<()> {

@@ -1,5 +1,5 @@
 //! The project's own chores:
-//! `cargo xtask tidy | compat | differential | vm-test | torture | churn | bench`.
+//! `cargo xtask tidy | compat | differential | fuzz-layers | vm-test | torture | churn | bench`.
 //!
 //! Each is one module with `pub(crate) fn run(args: &[String]) -> Result<(), String>`.
 
@@ -9,6 +9,7 @@ mod bench;
 mod churn;
 mod compat;
 mod differential;
+mod fuzz_layers;
 mod tidy;
 mod torture;
 mod vm_test;
@@ -23,11 +24,13 @@ fn main() -> ExitCode {
         "churn" => churn::run(rest),
         "compat" => compat::run(rest),
         "differential" => differential::run(rest),
+        "fuzz-layers" => fuzz_layers::run(rest),
         "tidy" => tidy::run(rest),
         "torture" => torture::run(rest),
         "vm-test" => vm_test::run(rest),
         _ => Err(format!(
-            "unknown task {name:?}; tasks: bench, churn, compat, differential, tidy, torture, vm-test"
+            "unknown task {name:?}; tasks: bench, churn, compat, differential, fuzz-layers, tidy, \
+             torture, vm-test"
         )),
     };
     match result {

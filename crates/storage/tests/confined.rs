@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use metadata::Store;
 use storage::tar::Kind;
 use storage::{Confined, Layout, Options, Storage};
-use support::{LAYOUTS, Lab, Tar, tree};
+use support::{Lab, Tar, tree};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|role| role == "unpack") {
         return storage::unpack_main(&arguments[2]);
     }
-    for layout in LAYOUTS {
+    for layout in support::layouts() {
         it_unpacks_what_the_other_does(layout);
         it_refuses_in_the_same_words(layout);
         a_broken_stream_is_no_layer(layout);

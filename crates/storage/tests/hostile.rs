@@ -9,11 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use storage::tar::Kind;
 use storage::tar::write::plain;
 use storage::{Limits, Ratio};
-use support::{LAYOUTS, Lab, Tar, full};
+use support::{Lab, Tar, full, layouts};
 
 fn check(tar: Tar, expect: &[&str]) {
     let tar = tar.end();
-    for layout in LAYOUTS {
+    for layout in layouts() {
         let lab = Lab::on_directory(layout, Limits::default());
         assert_eq!(lab.show(&tar), expect, "{layout:?}");
     }

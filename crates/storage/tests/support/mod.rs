@@ -1,5 +1,5 @@
 //! Archives to order, stores in temporary directories, and trees as text.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::print_stdout, clippy::unwrap_used)]
 
 pub(crate) mod view;
 
@@ -77,8 +77,26 @@ pub(crate) struct Lab {
     pub(crate) layout: Layout,
 }
 
-/// The forms that layers can have. Tests of what a layer is run through both.
-pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Directories, Layout::Erofs];
+/// The forms that layers can have here. Tests of what a layer is run through all.
+pub(crate) fn layouts() -> Vec<Layout> {
+    if has_erofs() { vec![Layout::Directories, Layout::Erofs] } else { vec![Layout::Directories] }
+}
+
+/// Whether this kernel mounts images; it must from 6.12 on.
+pub(crate) fn has_erofs() -> bool {
+    let Err(error) = Lab::try_with_layout(Layout::Erofs) else { return true };
+    println!("{}", full(&error));
+    assert!(!mounts_files());
+    false
+}
+
+/// Whether this kernel is one that mounts files as EROFS.
+pub(crate) fn mounts_files() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+    version >= (6, 12)
+}
 
 impl Lab {
     pub(crate) fn new() -> Self {

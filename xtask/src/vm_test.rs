@@ -1,17 +1,19 @@
-//! `cargo xtask vm-test [--package NAME].. [--test NAME].. [--timeout SECONDS] [--keep]
-//! [--without MODULE].. [FILTER]..`: runs integration tests of crates (all of `runtime` unless told
-//! otherwise) on Debian 12's kernel 6.1 with cgroup v2, in QEMU. FILTERs are parts of test names;
-//! a MODULE is not there to be loaded.
+//! `cargo xtask vm-test [--kernel bookworm|trixie] [--package NAME].. [--test NAME]..
+//! [--timeout SECONDS] [--disk] [--keep] [--without MODULE].. [FILTER]..`: runs integration tests of
+//! crates (all of `runtime` unless told otherwise) on Debian 12's kernel 6.1, or Debian 13's 6.12,
+//! with cgroup v2, in QEMU. FILTERs are parts of test names; a MODULE is not there to be loaded.
 //!
 //! It has to run where there is no KVM, and takes 5 to 20 times as long as on the machine itself:
 //! this tests behaviour, not speed. What is in the machine:
 //!
-//!     kernel      linux-image-cloud-amd64 of bookworm, unpacked once below target/vm
+//!     kernel      linux-image-cloud-amd64 of the release, unpacked once below target/vm
 //!     initramfs   busybox, the test programs, what they start (boxship, the busybox image), the
 //!                 libraries they are linked to, kernel modules, and an /init that copies all this
 //!                 to a tmpfs (pivot_root does not work on the initramfs itself), runs the programs
 //!                 and powers off
 //!     console     everything printed; `VM-EXIT program code` after each program
+//!
+//! With `--disk` the tests' temporary directories are on ext4 (in memory), not on a tmpfs.
 //!
 //! Nothing waits for ever: a program that takes half of the timeout (600 s) is killed, with a list
 //! of processes, and the next one runs; the machine ends at the timeout.
@@ -34,23 +36,26 @@ struct Options {
     /// Integration tests of the packages; all, unless some are named.
     tests: Vec<String>,
     timeout: Duration,
+    /// `/tmp` is ext4.
+    disk: bool,
     /// Leave the initramfs on disk, to boot it by hand.
     keep: bool,
     /// Kernel modules to leave out.
     without: Vec<String>,
     filters: Vec<String>,
+    release: kernel::Release,
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let options = Options::parse(args)?;
     let directory = crate::root().join("target/vm");
     std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-    let kernel = kernel::fetch(&directory)?;
+    let kernel = kernel::fetch(&directory, options.release)?;
     let programs = build(&options)?;
     let image = directory.join(format!("initramfs-{}.cpio", std::process::id()));
     let archive = pack(&kernel, &programs, &options)?;
     std::fs::write(&image, archive.finish()).map_err(|error| error.to_string())?;
-    let outcome = boot(&kernel.image, &image, options.timeout);
+    let outcome = boot(&kernel.image, &image, options.release, options.timeout);
     if !options.keep {
         std::fs::remove_file(&image).map_err(|error| error.to_string())?;
     }
@@ -63,15 +68,22 @@ impl Options {
             packages: Vec::new(),
             tests: Vec::new(),
             timeout: Duration::from_secs(600),
+            disk: false,
             keep: false,
             without: Vec::new(),
             filters: Vec::new(),
+            release: kernel::Release::Bookworm,
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--package" | "-p" => options.packages.push(value()?.clone()),
+                "--kernel" => {
+                    let name = value()?;
+                    options.release = kernel::Release::parse(name)
+                        .ok_or_else(|| format!("--kernel: bookworm or trixie, not {name}"))?;
+                }
                 "--test" => options.tests.push(value()?.clone()),
                 "--timeout" => {
                     let seconds =
@@ -79,6 +91,7 @@ impl Options {
                     options.timeout = Duration::from_secs(seconds);
                 }
                 "--without" => options.without.push(value()?.clone()),
+                "--disk" => options.disk = true,
                 "--keep" => options.keep = true,
                 flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
                 filter => options.filters.push(filter.to_owned()),
@@ -138,6 +151,7 @@ fn program(line: &str) -> Option<Program> {
 }
 
 const BUSYBOX: &str = "/usr/bin/busybox";
+const MKFS: &str = "/usr/sbin/mkfs.ext4";
 
 /// Made by `scripts/images`; daemons under test load it.
 const BUSYBOX_IMAGE: &str = "target/images/busybox.tar";
@@ -145,7 +159,8 @@ const BUSYBOX_IMAGE: &str = "target/images/busybox.tar";
 const INIT: &str = include_str!("vm_test/init.sh");
 
 /// What containers and their network are made of, where it is not built in.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 19] = [
+    "ext4",
     "overlay",
     "veth",
     "bridge",
@@ -200,6 +215,11 @@ fn pack(
         archive.host_file(&format!("modules/{order:02}-{name}"), module)?;
     }
     let mut libraries = std::collections::BTreeSet::new();
+    if options.disk {
+        archive.text("with-disk", 0o644, "");
+        archive.same_path(Path::new(MKFS))?;
+        libraries.extend(libraries_of(Path::new(MKFS))?);
+    }
     for program in programs {
         if program.is_test {
             archive.host_file(&format!("tests/{}", program.name), &program.path)?;
@@ -275,9 +295,16 @@ impl Outcome {
 }
 
 /// Boots, prints the console and reads it, until power-off or the timeout.
-fn boot(kernel: &Path, initramfs: &Path, timeout: Duration) -> Result<Outcome, String> {
+fn boot(
+    kernel: &Path,
+    initramfs: &Path,
+    release: kernel::Release,
+    timeout: Duration,
+) -> Result<Outcome, String> {
     let mut machine = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"])
+        // Debian 12's QEMU emulates cmpxchg16b with broken flags, which newer kernels stumble over.
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-m", "2048"])
+        .args(["-smp", release.processors()])
         .args(["-nographic", "-no-reboot", "-nic", "none"])
         .arg("-kernel")
         .arg(kernel)

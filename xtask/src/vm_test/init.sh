@@ -31,6 +31,10 @@ mount --make-rshared /
 for module in /modules/*; do
     insmod $module || echo "insmod $module failed"
 done
+if [ -e /with-disk ]; then
+    truncate -s 734003200 /disk
+    mkfs.ext4 -q -F /disk && mount -t ext4 -o loop /disk /tmp && chmod 1777 /tmp
+fi
 ip link set lo up
 hostname vm
 export PATH=/usr/sbin:/usr/bin HOME=/root BOXSHIP_IMAGES=/images

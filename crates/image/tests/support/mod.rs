@@ -70,9 +70,13 @@ impl Lab {
     }
 }
 
+/// `BOXSHIP_TEST_LAYOUT` says which form layers have.
 fn open(dir: &Path) -> Images {
     let store = Store::open(dir.join("metadata.redb")).unwrap();
-    Images::open(Storage::open(dir.join("storage"), store).unwrap()).unwrap()
+    let layout = std::env::var("BOXSHIP_TEST_LAYOUT")
+        .map_or_else(|_unset| storage::Layout::default(), |name| name.parse().unwrap());
+    let options = storage::Options { layout, ..storage::Options::default() };
+    Images::open(Storage::open_with(dir.join("storage"), store, options).unwrap()).unwrap()
 }
 
 pub(crate) fn full(error: &dyn std::error::Error) -> String {

@@ -172,6 +172,11 @@ impl Lab {
         Self { storage, dir, layout }
     }
 
+    /// What a container gets to see of the layer.
+    pub(crate) fn root(&self, layer: &Layer) -> PathBuf {
+        self.storage.lowers(&layer.chain_id).unwrap().remove(0)
+    }
+
     pub(crate) fn names(&self, directory: &str) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.dir.path().join("storage").join(directory))
             .unwrap()
@@ -194,7 +199,7 @@ impl Lab {
                 let mut back = Vec::new();
                 self.storage.write_tar(&layer.chain_id, &mut back).unwrap();
                 assert_eq!(storage::sha256(&back), layer.diff_id);
-                tree(&self.storage.lowers(&layer.chain_id).unwrap()[0])
+                tree(&self.root(&layer))
             }
             Err(error) => vec![full(&error)],
         }

@@ -206,7 +206,11 @@ fn crashes_leave_all_or_nothing() {
 
 #[test]
 fn lost_metadata_does_not_lose_layers() {
-    let lab = Lab::new();
+    support::layouts().into_iter().for_each(lost_metadata_does_not_lose_layers_in);
+}
+
+fn lost_metadata_does_not_lose_layers_in(layout: storage::Layout) {
+    let lab = Lab::with_layout(layout);
     let bottom = lab.apply(None, &sample().end()).unwrap();
     let top = lab.apply(Some(&bottom), &Tar::new().file("x", "").end()).unwrap();
     let Lab { storage, dir, .. } = lab;
@@ -216,6 +220,8 @@ fn lost_metadata_does_not_lose_layers() {
     assert!(storage.records_were_lost());
     let layers = storage.layers(&top.chain_id).unwrap();
     assert_eq!(layers, [bottom, top]);
+    let shown = storage.lowers(&layers[1].chain_id).unwrap();
+    assert!(shown.iter().any(|lower| lower.join("etc/shadow").exists()));
 }
 
 #[test]

@@ -56,6 +56,11 @@ fn everything_works_on_one_file_layers() {
     assert_eq!(mounts(&daemon), image);
     daemon.boxship(&["rmi", "committed"]).ok();
     assert_eq!(mounts(&daemon).len(), image.len() - 1);
+    // So do its files, soon.
+    let trash = daemon.data_root().join("storage/trash");
+    wait_until("an empty trash", || {
+        (std::fs::read_dir(&trash).unwrap().count() == 0).then_some(())
+    });
     // A killed daemon's mounts serve the next one; a container that runs needs none.
     daemon.restart();
     assert_eq!(mounts(&daemon).len(), image.len() - 1);

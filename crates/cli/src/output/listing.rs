@@ -165,9 +165,9 @@ mod tests {
         );
         check(
             "{{.Foo}}",
-            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate \
+            "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate \
              field Foo in type *test.Pair",
         );
-        check("{{.ID", "failed to parse template: template: :1: unclosed action");
+        check("{{.ID", "template parsing error: template: :1: unclosed action");
     }
 }

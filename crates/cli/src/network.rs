@@ -10,6 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::image::short_id;
 use crate::output::{self, Column, Listing, header_default};
+use crate::progress::while_waiting;
 use crate::system::confirm;
 use crate::template::Value;
 
@@ -353,7 +354,8 @@ pub(crate) async fn prune_networks(app: &App, filters: &spec::Filters) -> Outcom
         "filters",
         &filters.to_json(),
     );
-    let pruned: PruneResponse = app.client.get(request).await?;
+    let pruned: PruneResponse =
+        while_waiting("Removing unused networks", app.client.get(request)).await?;
     let deleted = pruned.networks_deleted.unwrap_or_default();
     Ok(match deleted.is_empty() {
         true => String::new(),

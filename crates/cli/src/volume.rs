@@ -9,6 +9,7 @@ use crate::container::join_labels;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::output::{self, Column, Listing, header_default};
+use crate::progress::while_waiting;
 use crate::system::confirm;
 use crate::template::Value;
 
@@ -189,7 +190,8 @@ pub(crate) async fn prune_volumes(app: &App, filters: &spec::Filters) -> Outcome
         "filters",
         &filters.to_json(),
     );
-    let pruned: PruneResponse = app.client.get(request).await?;
+    let pruned: PruneResponse =
+        while_waiting("Removing unused volumes", app.client.get(request)).await?;
     let deleted = pruned.volumes_deleted.unwrap_or_default();
     let text = match deleted.is_empty() {
         true => String::new(),

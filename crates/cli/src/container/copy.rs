@@ -8,6 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use client::{Body, Method, Request, Response};
@@ -18,8 +19,9 @@ use crate::app::{App, container_path};
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::image::stdin_body;
-use crate::options::files::errno_text;
+use crate::options::files::{absolute_path, errno_text};
 use crate::output;
+use crate::progress::Meter;
 
 /// Pieces on their way between the archive's thread and the connection.
 const IN_FLIGHT: usize = 8;
@@ -151,17 +153,18 @@ async fn from_container(
     let keep_owners = flags.bool("archive");
     let unpacking =
         tokio::task::spawn_blocking(move || place.unpack(Receiver::new(receiver), keep_owners));
-    let mut copied = 0;
+    let mut meter = Meter::new("Copying from container", 0, flags.bool("quiet"));
+    let copied = meter.count();
     while let Some(chunk) = response.chunk().await? {
-        copied += chunk.len();
+        meter.add(chunk.len());
         // The other side closes early only when it failed, and then it says why.
         if sender.send(chunk).await.is_err() {
             break;
         }
     }
-    drop(sender);
+    drop((sender, meter));
     unpacking.await.map_err(|error| Failure::new(error.to_string()))??;
-    report(flags, copied, target);
+    report(flags, &copied, &absolute_path(target));
     Ok(0)
 }
 
@@ -179,17 +182,19 @@ async fn to_container(
         there = stat(app, container, &path).await?;
     }
     let is_directory = there.as_ref().is_some_and(PathStat::is_directory);
+    let meter = Meter::new("Copying to container", 0, flags.bool("quiet"));
+    let copied = meter.count();
     let (directory, body) = if source == "-" {
         if !is_directory {
             return Err(Failure::new(format!(
                 "destination \"{container}:{path}\" must be a directory"
             )));
         }
-        (path.clone(), stdin_body())
+        (path.clone(), stdin_body(meter))
     } else {
         let local = Local::look(source, flags.bool("follow-link"))?;
         let place = place_there(&path, there.is_some(), is_directory, &local.source)?;
-        (place.directory, local.archive(place.name))
+        (place.directory, local.archive(place.name, meter))
     };
     let request = Request::new(Method::PUT, container_path(container, "/archive"))
         .query_if(flags.bool("archive"), "copyUIDGID", "true")
@@ -197,12 +202,13 @@ async fn to_container(
         .query("path", &directory)
         .body("application/x-tar", body);
     app.client.call(request).await?;
-    report(flags, 0, &format!("{container}:{path}"));
+    report(flags, &copied, &format!("{container}:{path}"));
     Ok(0)
 }
 
 /// Docker says so on a terminal only.
-fn report(flags: &Parsed, bytes: usize, target: &str) {
+fn report(flags: &Parsed, copied: &AtomicU64, target: &str) {
+    let bytes = copied.load(Ordering::Relaxed);
     if !flags.bool("quiet") && rustix::termios::isatty(rustix::stdio::stderr()) {
         let size = if bytes > 0 {
             format!("{} ", spec::size::human_3(bytes as f64))
@@ -273,7 +279,7 @@ impl Place {
         if !directory.is_dir() {
             return Err(Failure::new(format!(
                 "invalid output path: directory \"{}\" does not exist",
-                crate::options::files::absolute_path(&place.directory)
+                absolute_path(&place.directory)
             )));
         }
         Ok(Unpacked { directory, name: place.name, base: source.base.clone() })
@@ -328,7 +334,7 @@ struct Local {
 impl Local {
     fn look(path: &str, follow: bool) -> Outcome<Self> {
         let failed = |error: io::Error| {
-            let path = crate::options::files::absolute_path(path);
+            let path = absolute_path(path);
             Failure::new(format!("lstat {path}: {}", errno_text(&error)))
         };
         // A trailing slash or dot looks through a link, as with lstat(2).
@@ -342,7 +348,7 @@ impl Local {
     }
 
     /// Archives on a thread while the pieces are sent.
-    fn archive(self, name: Option<String>) -> Body {
+    fn archive(self, name: Option<String>, meter: Meter) -> Body {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
         tokio::task::spawn_blocking(move || {
             let errors = sender.clone();
@@ -352,8 +358,11 @@ impl Local {
                 let _refused_already = errors.blocking_send(Err(error));
             }
         });
-        Body::stream(futures_util::stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|piece| (piece, receiver))
+        let state = (receiver, meter);
+        Body::stream(futures_util::stream::unfold(state, |(mut receiver, mut meter)| async {
+            let piece = receiver.recv().await?;
+            meter.add(piece.as_ref().map_or(0, Bytes::len));
+            Some((piece, (receiver, meter)))
         }))
     }
 

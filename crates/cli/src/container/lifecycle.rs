@@ -10,6 +10,7 @@ use crate::app::{App, container_path};
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::output;
+use crate::progress::while_waiting;
 use crate::system::confirm;
 
 /// Docker's own limit for work on many containers.
@@ -160,7 +161,8 @@ pub(crate) async fn prune_containers(app: &App, filters: &spec::Filters) -> Outc
         "filters",
         &filters.to_json(),
     );
-    let pruned: PruneResponse = app.client.get(request).await?;
+    let pruned: PruneResponse =
+        while_waiting("Removing unused containers", app.client.get(request)).await?;
     let deleted = pruned.containers_deleted.unwrap_or_default();
     let text = match deleted.is_empty() {
         true => String::new(),

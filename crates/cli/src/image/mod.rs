@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::output::{self, Column, Listing, header_default};
+use crate::progress::while_waiting;
 use crate::system::confirm;
 use crate::template::Value;
 
@@ -127,7 +128,8 @@ pub(crate) async fn prune(app: &App, flags: &Parsed) -> Outcome {
 /// Prunes; returns what to print and the bytes reclaimed.
 pub(crate) async fn prune_images(app: &App, filters: &spec::Filters) -> Outcome<(String, f64)> {
     let request = Request::post("/images/prune").query("filters", &filters.to_json());
-    let pruned: PruneResponse = app.client.get(request).await?;
+    let pruned: PruneResponse =
+        while_waiting("Removing unused images", app.client.get(request)).await?;
     let items = pruned.images_deleted.unwrap_or_default();
     let text = match items.is_empty() {
         true => String::new(),

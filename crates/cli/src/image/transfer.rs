@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::options::files::open_error;
+use crate::progress::Meter;
 use crate::terminal::{Sink, Stdin};
 use crate::{output, progress, terminal};
 
@@ -109,8 +110,9 @@ pub(crate) async fn load(app: &App, flags: &Parsed) -> Outcome {
         "" if terminal::stdin_is_terminal() => {
             return Err(Failure::new("requested load from stdin, but stdin is empty"));
         }
-        "" => stdin_body(),
-        path => file_body(path)?,
+        // The daemon tells of each layer.
+        "" => stdin_body(Meter::new("", 0, true)),
+        path => file_body(path, "", true)?,
     };
     let quiet = flags.bool("quiet") || !terminal::stdout_is_terminal();
     let mut request = Request::post("/images/load").query("quiet", if quiet { "1" } else { "0" });
@@ -139,9 +141,9 @@ pub(crate) async fn import(app: &App, flags: &Parsed) -> Outcome {
         request = request.query("repo", name);
     }
     let request = match source {
-        "-" => request.body("text/plain", stdin_body()),
+        "-" => request.body("text/plain", stdin_body(Meter::new("Importing", 0, false))),
         _ if is_url => request,
-        path => request.body("text/plain", file_body(path)?),
+        path => request.body("text/plain", file_body(path, "Importing", false)?),
     };
     progress::show(app.client.send(request).await?, Sink::Stdout).await?;
     Ok(0)
@@ -184,8 +186,11 @@ pub(crate) async fn download(app: &App, request: Request, path: &str, verb: &str
     let mut options = OpenOptions::new();
     let mut file =
         options.write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
+    let label = if verb.starts_with("save") { "Saving" } else { "Exporting" };
     let copied = async {
+        let mut meter = Meter::new(label, 0, false);
         while let Some(chunk) = response.chunk().await? {
+            meter.add(chunk.len());
             file.write_all(&chunk).map_err(failed)?;
         }
         std::fs::rename(&partial, path).map_err(failed)
@@ -214,25 +219,29 @@ fn check_output(path: &str, verb: &str) -> Outcome<()> {
 }
 
 /// A body of a local file. Reading one does not block long enough to matter here.
-pub(crate) fn file_body(path: &str) -> Outcome<Body> {
+pub(crate) fn file_body(path: &str, label: &'static str, quiet: bool) -> Outcome<Body> {
     let file = File::open(path).map_err(|error| Failure::new(open_error(path, &error)))?;
-    if file.metadata()?.is_dir() {
+    let status = file.metadata()?;
+    if status.is_dir() {
         return Err(Failure::new(format!("read {path}: is a directory")));
     }
-    Ok(Body::stream(futures_util::stream::try_unfold(file, |mut file| async {
+    let state = (file, Meter::new(label, status.len(), quiet));
+    Ok(Body::stream(futures_util::stream::try_unfold(state, |(mut file, mut meter)| async {
         let mut piece = vec![0; PIECE];
         let count = file.read(&mut piece)?;
         piece.truncate(count);
-        Ok((count > 0).then(|| (Bytes::from(piece), file)))
+        meter.add(count);
+        Ok((count > 0).then(|| (Bytes::from(piece), (file, meter))))
     })))
 }
 
 /// A body of our stdin.
-pub(crate) fn stdin_body() -> Body {
-    Body::stream(futures_util::stream::try_unfold(Stdin, |stdin| async {
+pub(crate) fn stdin_body(meter: Meter) -> Body {
+    Body::stream(futures_util::stream::try_unfold(meter, |mut meter| async {
         let mut piece = vec![0; PIECE];
-        let count = stdin.read(&mut piece).await?;
+        let count = Stdin.read(&mut piece).await?;
         piece.truncate(count);
-        Ok((count > 0).then(|| (Bytes::from(piece), stdin)))
+        meter.add(count);
+        Ok((count > 0).then(|| (Bytes::from(piece), meter)))
     }))
 }

@@ -1,5 +1,8 @@
-//! The JSON lines that pull, push, load and import answer with, shown as docker shows them: one
+//! Progress on a terminal: [`Meter`] for what we count ourselves, and here
+//! the JSON lines that pull, push, load and import answer with, shown as docker shows them: one
 //! line a layer on a terminal, plain lines elsewhere.
+
+mod meter;
 
 use std::collections::HashMap;
 
@@ -9,6 +12,8 @@ use client::Response;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::terminal::{self, Sink};
+
+pub(crate) use meter::{Meter, while_waiting};
 
 /// Wider terminals get a bar beside the numbers.
 const BAR_FROM: u16 = 110;

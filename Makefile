@@ -32,17 +32,18 @@ bench: build ## the benchmark table beside other engines, see docs/performance.m
 	$(CARGO) xtask bench
 
 PREFIX ?= /usr/local
+BINARY ?= target/release/boxship
 SHARE = $(DESTDIR)$(PREFIX)/share
 install: build ## install binary, systemd unit, man pages, shell completions (PREFIX=/usr/local)
-	install -D -m 0755 target/release/boxship $(DESTDIR)$(PREFIX)/bin/boxship
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/boxship
 	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
 		$(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	target/release/boxship __man $(SHARE)/man/man1
-	target/release/boxship completion bash > $(SHARE)/bash-completion/completions/boxship
-	target/release/boxship completion zsh > $(SHARE)/zsh/site-functions/_boxship
-	target/release/boxship completion fish > $(SHARE)/fish/vendor_completions.d/boxship.fish
-	sed 's#@PREFIX@#$(PREFIX)#g' scripts/boxship.service.in > target/boxship.service
-	install -D -m 0644 target/boxship.service $(DESTDIR)/etc/systemd/system/boxship.service
+	$(BINARY) __man $(SHARE)/man/man1
+	$(BINARY) completion bash > $(SHARE)/bash-completion/completions/boxship
+	$(BINARY) completion zsh > $(SHARE)/zsh/site-functions/_boxship
+	$(BINARY) completion fish > $(SHARE)/fish/vendor_completions.d/boxship.fish
+	install -d $(DESTDIR)/etc/systemd/system
+	sed 's#@PREFIX@#$(PREFIX)#g' scripts/boxship.service.in > $(DESTDIR)/etc/systemd/system/boxship.service
 
 uninstall: ## take all of that away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/boxship $(DESTDIR)/etc/systemd/system/boxship.service \

@@ -63,6 +63,10 @@ _PROGRAM() {
     _describe 'PROGRAM' candidates
 }
 compdef _PROGRAM PROGRAM
+# Loaded by name, this file is the first call.
+if [[ ${funcstack[1]} == _PROGRAM ]]; then
+    _PROGRAM
+fi
 "#;
 
 const FISH: &str = r#"# fish completion for PROGRAM; load it with: PROGRAM completion fish | source

@@ -11,6 +11,7 @@ mod compose;
 mod dns;
 mod docker_cli;
 mod idioms;
+mod installed;
 mod layouts;
 mod lifecycle;
 mod links;

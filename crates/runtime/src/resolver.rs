@@ -17,6 +17,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use sys::netlink::nft::{BaseChain, Expression, Family, Hook, Layer, Meta, Table, Transaction};
 use sys::netlink::{NetlinkError, Socket, namespace};
 
@@ -90,13 +91,22 @@ fn bind_all(port: u16) -> std::io::Result<(UdpSocket, TcpListener)> {
 }
 
 fn lead_to(ports: &[(Transport, u16); 2]) -> Result<(), NetlinkError> {
+    let mut socket = Socket::netfilter()?;
+    // Not by way of deletion: after one, closing the socket waits for a grace period (13 ms).
+    match write_rules(ports, false).commit(&mut socket) {
+        Err(error) if error.errno == Errno::EXIST => write_rules(ports, true).commit(&mut socket),
+        written => written,
+    }
+}
+
+fn write_rules(ports: &[(Transport, u16); 2], again: bool) -> Transaction {
     let table = Table { family: Family::Ipv4, name: "boxship_dns".to_owned() };
     let output = |name, priority| BaseChain { name, kind: "filter", hook: Hook::Output, priority };
     let mut transaction = Transaction::new();
-    // Deleting needs one that is there.
-    transaction.table(&table);
-    transaction.delete_table(&table);
-    transaction.table(&table);
+    if again {
+        transaction.delete_table(&table);
+    }
+    transaction.new_table(&table);
     transaction.chain(&table, &output("queries", -150));
     transaction.chain(&table, &output("answers", -300));
     for (transport, port) in ports {
@@ -105,7 +115,7 @@ fn lead_to(ports: &[(Transport, u16); 2]) -> Result<(), NetlinkError> {
         let answer = rewrite(transport, Side::Source, *port, PORT);
         transaction.rule(&table, "answers", &answer);
     }
-    transaction.commit(&mut Socket::netfilter()?)
+    transaction
 }
 
 #[derive(Clone, Copy)]

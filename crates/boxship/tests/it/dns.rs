@@ -249,6 +249,11 @@ fn containers_of_a_network_know_each_other() {
     assert!(resolv_conf.contains("\nnameserver 127.0.0.11\noptions ndots:0\n"), "{resolv_conf}");
     let names = field(&daemon, "web", "{{json .NetworkSettings.Networks.Net1.DNSNames}}");
     assert_eq!(names, format!("[\"web\",\"Shared\",\"{}\",\"webhost\"]", &web[..12]));
+    // From its first moment on.
+    for _ in 0..10 {
+        let first = ["run", "--rm", "--network", "Net1", "busybox", "nslookup", "-type=a", "web"];
+        daemon.boxship(&first).ok();
+    }
     // Port 53 is the container's own.
     daemon.boxship(&["exec", "-d", "web", "nc", "-l", "-p", "53"]).ok();
     assert_eq!(ask(&daemon, "web", "db", A).ips(), [db_ip]);

@@ -103,12 +103,16 @@ impl Task {
         surroundings.endpoints.clone_from(&endpoints);
         let ran = self.run_with(&definition, surroundings, kept).await;
         match ran {
-            Ok(()) => {
+            Ok(resolver) => {
                 for endpoint in &endpoints {
                     self.emit_network("connect", endpoint);
                 }
                 self.state.progress.endpoints = endpoints;
                 self.publish();
+                // What the program has asked already waits: answers need the endpoints.
+                if let Some(sockets) = resolver {
+                    self.serve_names(sockets);
+                }
                 self.shared.follow_links(&self.container.id);
                 if !definition.links.is_empty() {
                     // A target may have moved while nobody saw that this one runs.
@@ -169,13 +173,14 @@ impl Task {
         }
     }
 
-    /// `kept` is what the supervisor holds while the program runs: its ports.
+    /// `kept` is what the supervisor holds while the program runs: its ports. Returns the sockets
+    /// of the resolver, if there is one.
     async fn run_with(
         &mut self,
         definition: &Definition,
         around: Surroundings,
         kept: Option<OwnedFd>,
-    ) -> Result<()> {
+    ) -> Result<Option<Sockets>> {
         write_network_files(&self.shared, definition, &around)?;
         if self.state.progress.generation == 0 {
             mark_root(&around.rootfs.upper)?;
@@ -211,10 +216,7 @@ impl Task {
         if let Some(process) = descriptors.next() {
             self.keep_process(process);
         }
-        if let Some(sockets) = Sockets::from_descriptors(descriptors.collect()) {
-            self.serve_names(sockets);
-        }
-        Ok(())
+        Ok(Sockets::from_descriptors(descriptors.collect()))
     }
 
     /// Looks up everything the plan needs.

@@ -137,8 +137,19 @@ impl Fixture {
     pub(crate) fn send(&mut self, request: Request, fds: Vec<OwnedFd>) -> u64 {
         self.sequence += 1;
         let envelope = Envelope { sequence: self.sequence, request };
-        self.connection.send(&envelope, fds).unwrap();
-        self.sequence
+        loop {
+            let copies = fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
+            match self.connection.send(&envelope, copies) {
+                // A supervisor with much to do has not read the requests before this one.
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                sent => {
+                    sent.unwrap();
+                    return self.sequence;
+                }
+            }
+        }
     }
 
     pub(crate) fn reply(&mut self, wanted: u64) -> Result<(Reply, Vec<OwnedFd>), Failure> {

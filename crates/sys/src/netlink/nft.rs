@@ -14,7 +14,8 @@
 //! the host's for what the kernel computed (conntrack's state).
 
 use super::{
-    APPEND, Attributes, Batch, CREATE, DUMP, Message, NetlinkError, Socket, attribute, read_text,
+    APPEND, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, Message, NetlinkError, Socket, attribute,
+    read_text,
 };
 
 const SUBSYSTEM: u16 = 10;
@@ -296,6 +297,13 @@ impl Transaction {
     /// Makes the table unless it is there.
     pub fn table(&mut self, table: &Table) {
         self.add("add table", NEW_TABLE, CREATE, table, |message| {
+            message.text(TABLE_NAME, &table.name);
+        });
+    }
+
+    /// Makes the table; it must not exist.
+    pub fn new_table(&mut self, table: &Table) {
+        self.add("add table", NEW_TABLE, CREATE | EXCLUSIVE, table, |message| {
             message.text(TABLE_NAME, &table.name);
         });
     }

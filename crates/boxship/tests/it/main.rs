@@ -8,6 +8,7 @@
 mod archive;
 mod bad_input;
 mod compose;
+mod data;
 mod dns;
 mod docker_cli;
 mod idioms;

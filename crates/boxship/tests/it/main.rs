@@ -13,6 +13,7 @@ mod dns;
 mod docker_cli;
 mod idioms;
 mod installed;
+mod kills;
 mod layouts;
 mod lifecycle;
 mod links;

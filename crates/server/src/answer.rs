@@ -85,7 +85,25 @@ pub(crate) fn text_with_causes(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
+    without_numbers(text)
+}
+
+/// `No space left on device (os error 28)` is `no space left on device` in Go.
+fn without_numbers(mut text: String) -> String {
+    while let Some((start, end)) = number_of_error(&text) {
+        text.replace_range(start..end, "");
+        let sentence = text[..start].rfind(": ").map_or(0, |colon| colon + 2);
+        if let Some(first) = text.get_mut(sentence..sentence + 1) {
+            first.make_ascii_lowercase();
+        }
+    }
     text
+}
+
+fn number_of_error(text: &str) -> Option<(usize, usize)> {
+    let start = text.find(" (os error ")?;
+    let length = text[start..].find(')')?;
+    Some((start, start + length + 1))
 }
 
 impl ApiError {
@@ -243,6 +261,8 @@ mod tests {
     fn causes_are_named_once() {
         let error = Outer(io::Error::other("disk is full"));
         assert_eq!(text_with_causes(&error), "read state: disk is full");
+        let error = Outer(io::Error::from_raw_os_error(28));
+        assert_eq!(text_with_causes(&error), "read state: no space left on device");
         let filter = spec::filters::FilterError::Malformed;
         assert_eq!(text_with_causes(&filter), "invalid filter");
     }

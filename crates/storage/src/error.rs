@@ -47,6 +47,9 @@ pub enum StorageError {
     Compression { format: &'static str },
     #[error("layer is larger than {limit} bytes")]
     TooLarge { limit: u64 },
+    /// `what` is bytes or files.
+    #[error("no space left on device: there is room for {left} {what} more")]
+    NoRoom { left: u64, what: &'static str },
     #[error("layer has more than {limit} entries")]
     TooMany { limit: u64 },
     #[error("the names and attributes in a layer take more than {limit} bytes")]
@@ -118,6 +121,7 @@ impl Kinded for StorageError {
             | Self::DataLoss { .. }
             | Self::BlobDamaged { .. }
             | Self::NoErofs { .. }
+            | Self::NoRoom { .. }
             | Self::Output { .. }
             | Self::Unpacker { .. }
             | Self::Panicked => ErrorKind::Internal,

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use rustix::fs::{Mode, OFlags, fstatvfs, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::Digest;
@@ -27,6 +27,7 @@ use crate::decode::{Decoder, Ratio, as_storage_error};
 use crate::erofs::{Builder, Padding};
 use crate::error::StorageError;
 use crate::recipe::RecipeWriter;
+use crate::room::Room;
 use crate::tar::{Entry, Reader, TarError};
 use crate::tree::Tree;
 
@@ -34,8 +35,6 @@ const CHUNK: usize = 256 << 10;
 const QUEUE: usize = 4;
 /// A tar is sent to the disk in stretches of this size.
 const WRITE_AHEAD: u64 = 8 << 20;
-/// Left free on the disk, so that a hostile layer cannot take what removal and records need.
-const RESERVE: u64 = 64 << 20;
 
 /// How much a layer may be.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -130,7 +129,8 @@ impl Directories {
         limits: Limits,
     ) -> Result<Unpacked, StorageError> {
         let Self { layer, lowers } = self;
-        let limits = within_disk(&layer, form, limits)?;
+        let room = room(&layer, form)?;
+        let limits = room.bound(limits);
         std::thread::scope(|scope| {
             let (to_writer, chunks) = sync_channel(QUEUE);
             let (to_hasher, hashed) = sync_channel(QUEUE);
@@ -150,27 +150,20 @@ impl Directories {
             let fed = feeder.join().map_err(|_panic| StorageError::Panicked)?;
             let diff_id = hasher.join().map_err(|_panic| StorageError::Panicked)?;
             // What stopped the stream explains what the writer saw of it.
-            let written = fed.and(written)?;
+            let written = fed.and(written).map_err(|error| room.explain(error))?;
             Ok(Unpacked { diff_id, ..written })
         })
     }
 }
 
-fn within_disk(layer: &RootDir, form: Form, limits: Limits) -> Result<Limits, StorageError> {
+fn room(layer: &RootDir, form: Form) -> Result<Room, StorageError> {
     let dir =
         openat(layer, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(StorageError::file("open", "ingest"))?;
-    let free = fstatvfs(&dir).map_err(StorageError::file("measure the disk of", "ingest"))?;
-    let bytes = (free.f_bavail * free.f_frsize).saturating_sub(RESERVE);
-    // File systems without a table of inodes say 0.
-    let entries = match form {
-        Form::Directory if free.f_files > 0 => free.f_favail,
-        _ => u64::MAX,
-    };
-    Ok(Limits {
-        bytes: limits.bytes.min(bytes),
-        entries: limits.entries.min(entries),
-        ratio: limits.ratio,
+    let room = Room::of(dir).map_err(StorageError::file("measure the disk of", "ingest"))?;
+    Ok(match form {
+        Form::Directory => room,
+        Form::Index => Room { entries: u64::MAX, ..room },
     })
 }
 

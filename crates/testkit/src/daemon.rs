@@ -19,6 +19,16 @@ pub struct Options {
     pub config: Option<String>,
     /// Do not load the busybox image.
     pub without_images: bool,
+    /// The data root is a file system of its own.
+    pub disk: Option<Disk>,
+}
+
+/// A small ext4, mounted in the daemon's mount namespace alone: outside it the data root looks
+/// empty. It goes with the namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk {
+    pub megabytes: u64,
+    pub inodes: u64,
 }
 
 #[derive(Debug)]
@@ -116,11 +126,24 @@ impl Daemon {
             crate::wait_until("the namespace holder", || {
                 std::fs::read_to_string(&holder).ok().filter(|text| text.ends_with('\n'))
             });
+            if let Some(disk) = self.options.disk {
+                self.mount(disk);
+            }
         }
         let pid = std::fs::read_to_string(&holder).expect("holder.pid");
         let mut command = Command::new("nsenter");
         command.args(["--target", pid.trim(), "--mount", "--net", "--"]).arg(program);
         command
+    }
+
+    fn mount(&self, disk: Disk) {
+        let script = "truncate -s \"$2M\" \"$1.img\" && mkdir -p \"$1\" && \
+            mkfs.ext4 -q -m 0 -N \"$3\" -E lazy_itable_init=0 \"$1.img\" && \
+            mount -o loop \"$1.img\" \"$1\" && rmdir \"$1/lost+found\"";
+        let mut command = self.inside("sh");
+        command.args(["-c", script, "disk"]).arg(self.data_root());
+        command.args([disk.megabytes.to_string(), disk.inodes.to_string()]);
+        run(&mut command, b"").ok();
     }
 
     fn wait_ready(&mut self) {

@@ -34,15 +34,24 @@ pub fn now(root: &Path, cgroup_parent: &str) -> Vec<String> {
             problems.push(format!("cgroup {}", child.path().display()));
         }
     }
+    // The data root may be mounted in the namespace alone.
+    let seen = match holder.trim() {
+        "" => root.to_owned(),
+        pid => {
+            PathBuf::from(format!("/proc/{pid}/root")).join(root.strip_prefix("/").unwrap_or(root))
+        }
+    };
     for directory in ["d/containers", "d/storage/containers", "d/storage/ingest", "r/containers"] {
-        for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(seen.join(directory)).into_iter().flatten().flatten() {
             problems.push(format!("directory {}", entry.path().display()));
         }
     }
     if let Some(pid) = holder.trim().parse::<u32>().ok().filter(|_| !holder.is_empty()) {
         let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let disk = format!(" / {} ", root.join("d").display());
         let root = root.to_string_lossy();
-        for line in mounts.lines().filter(|line| line.contains(&*root)) {
+        let of_daemon = |line: &&str| line.contains(&*root) && !line.contains(&disk);
+        for line in mounts.lines().filter(of_daemon) {
             problems.push(format!("mount {line}"));
         }
     }

@@ -11,6 +11,7 @@ mod compose;
 mod data;
 mod dns;
 mod docker_cli;
+mod full;
 mod idioms;
 mod installed;
 mod kills;

@@ -9,9 +9,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::fstatvfs;
 use storage::tar::{Kind, Reader, TarError};
-use storage::{Decoder, LARGEST_BLOB, Ratio, StorageError, as_storage_error};
+use storage::{Decoder, LARGEST_BLOB, Ratio, Room, StorageError, as_storage_error};
 
 use crate::error::ImageError;
 
@@ -19,8 +18,6 @@ use crate::error::ImageError;
 const MOST_MEMBERS: usize = 100_000;
 /// Links may point to links, so far.
 const MOST_LINKS: usize = 8;
-/// Left free on the disk.
-const RESERVE: u64 = 64 << 20;
 
 /// Where a member's data is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +40,7 @@ pub(super) struct Spool {
 impl Spool {
     /// Reads a whole archive.
     pub(super) fn read(stream: &mut (dyn Read + Send), file: File) -> Result<Self, ImageError> {
-        let disk = fstatvfs(&file).map_err(|errno| ImageError::Spool { source: errno.into() })?;
-        let room = (disk.f_bavail * disk.f_frsize).saturating_sub(RESERVE);
+        let room = Room::of(&file).map_err(|errno| ImageError::Spool { source: errno.into() })?;
         let decoder = Decoder::new(stream, Ratio::default())?;
         let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), ());
         let mut output = BufWriter::with_capacity(256 << 10, &file);
@@ -59,8 +55,8 @@ impl Spool {
                     return Err(archive("a member is a sparse file"));
                 }
                 Kind::File => {
-                    if offset + entry.size > room {
-                        return Err(StorageError::TooLarge { limit: room }.into());
+                    if offset + entry.size > room.bytes {
+                        return Err(room.no_bytes().into());
                     }
                     copy(&mut reader, &mut output)?;
                     let member = Member { offset, length: entry.size };

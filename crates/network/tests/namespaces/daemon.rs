@@ -8,7 +8,7 @@ use spec::{ErrorKind, Kinded as _};
 use sys::netlink::nft::{Family, Table, contents};
 use sys::netlink::{Batch, Socket, route};
 
-use crate::world::{Host, attach, id};
+use crate::world::{Host, attach, id, plain};
 
 fn table_contents(host: &Host, family: Family) -> Vec<Vec<u8>> {
     let table = Table { family, name: "boxship_boxship0".to_owned() };
@@ -165,14 +165,7 @@ fn refusals_speak_dockers_language() {
     let host = Host::new();
     let networks = host.open(NetworkConfig::default());
     let container = id();
-    let plain = EndpointRequest {
-        container: &container,
-        interface_name: "eth0",
-        ipv4: None,
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
+    let plain = plain(&container);
     let error = refused(&networks, "nothere", &plain);
     assert_eq!(
         (error.to_string().as_str(), error.kind()),
@@ -226,14 +219,7 @@ fn no_bridge_when_told_so() {
     let host = Host::new();
     let networks = host.open(NetworkConfig { bridge: None, ..NetworkConfig::default() });
     let container = id();
-    let request = EndpointRequest {
-        container: &container,
-        interface_name: "eth0",
-        ipv4: None,
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
+    let request = plain(&container);
     assert!(matches!(networks.attach("bridge", &request), Err(NetworkError::NoBridge)));
     assert!(networks.attach("host", &request).is_ok());
     assert!(networks.reconcile(&[]).is_empty());

@@ -12,7 +12,7 @@ use spec::{ErrorKind, Kinded as _};
 use sys::netlink::Socket;
 use sys::netlink::nft::{Family, Table, contents};
 
-use crate::world::{Host, attach, id};
+use crate::world::{Host, attach, id, plain};
 
 /// An emulated machine is slow, and its first packet to a new neighbour may be lost.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -145,14 +145,7 @@ fn without_bridges_other_networks_remain() {
     let networks = host.open(without(&[Module::Bridge]));
     assert!(host.space.run(|| networks.warnings()).contains(&Module::Bridge.warning()));
     let container = id();
-    let request = network::EndpointRequest {
-        container: &container,
-        interface_name: "eth0",
-        ipv4: None,
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
+    let request = plain(&container);
     let error = networks.attach("bridge", &request).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use network::firewall::Firewall;
 use network::{Link, NetworkConfig, Networks, Protocol};
 
-use crate::world::{Container, Host, Space, attach};
+use crate::world::{Container, Host, Space, attach, plain};
 
 const OPEN: u16 = 3306;
 
@@ -146,15 +146,8 @@ fn what_a_link_opened_goes_with_either() {
     // The target comes and goes: what is open follows.
     networks.detach("bridge", &id(&db)).unwrap();
     assert_eq!(elements(), none + (alone - none) + 1);
-    let again = network::EndpointRequest {
-        container: &id(&db),
-        interface_name: "eth0",
-        ipv4: None,
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
-    let again = host.plug(networks.attach("bridge", &again).unwrap());
+    let container = id(&db);
+    let again = host.plug(networks.attach("bridge", &plain(&container)).unwrap());
     assert_eq!(elements(), both);
     assert_ne!(again.ip(), db.ip(), "the address that was given back is not the next");
     check(&web, &again, OPEN, true);

@@ -10,7 +10,7 @@ use network::{
 };
 use spec::{ErrorKind, Kinded as _};
 
-use crate::world::{Container, Host, id};
+use crate::world::{Container, Host, id, plain};
 
 const NEIGHBOUR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 2));
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -35,14 +35,7 @@ fn create(host: &Host, networks: &Networks, request: &NetworkRequest) -> Result<
 
 fn attach(networks: &Networks, name: &str, ip: Option<[u8; 4]>) -> Result<Endpoint, NetworkError> {
     let container = id();
-    let request = EndpointRequest {
-        container: &container,
-        interface_name: "eth0",
-        ipv4: ip.map(Into::into),
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
+    let request = EndpointRequest { ipv4: ip.map(Into::into), ..plain(&container) };
     networks.attach(name, &request)
 }
 

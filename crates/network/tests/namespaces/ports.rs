@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use network::firewall::Firewall;
-use network::{EndpointRequest, NetworkConfig, NetworkError, Networks, PortRequest, Protocol};
+use network::{NetworkConfig, NetworkError, Networks, PortRequest, Protocol};
 
-use crate::world::{Container, Host, Space, attach, id};
+use crate::world::{Container, Host, Space, attach, id, plain};
 
 const HOST: [u8; 4] = [10, 9, 0, 1];
 const NEIGHBOUR: [u8; 4] = [10, 9, 0, 2];
@@ -194,14 +194,7 @@ fn ports_and_their_elements_never_leak() {
     let mut firewall = host.space.run(|| Firewall::open("boxship0")).unwrap();
     for round in 0..200_u16 {
         let container = id();
-        let endpoint = EndpointRequest {
-            container: &container,
-            interface_name: "eth0",
-            ipv4: None,
-            ipv6: None,
-            mac: None,
-            names: Vec::new(),
-        };
+        let endpoint = plain(&container);
         let mut endpoint = networks.attach("bridge", &endpoint).unwrap();
         let random = PortRequest { host_ports: None, ..request(None, 0) };
         let wanted = [request(None, 8080), request(Some("127.0.0.1"), 9000 + round), random];

@@ -7,7 +7,7 @@ use network::firewall::Firewall;
 use network::{NetworkConfig, NetworkRequest, Networks, PoolRequest, PortRequest, Protocol};
 use sys::netlink::{Batch, route};
 
-use crate::world::{Container, Host, attach};
+use crate::world::{Container, Host, attach, plain};
 
 /// A neighbour that was not yet asked for may take a second.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -203,14 +203,7 @@ fn networks_of_one_family_live_and_come_back() {
     assert_eq!(info.pools.len(), 1);
     let run = || {
         let container = crate::world::id();
-        let request = network::EndpointRequest {
-            container: &container,
-            interface_name: "eth0",
-            ipv4: None,
-            ipv6: None,
-            mac: None,
-            names: Vec::new(),
-        };
+        let request = plain(&container);
         host.plug(networks.attach("six", &request).unwrap())
     };
     let (one, other) = (run(), run());

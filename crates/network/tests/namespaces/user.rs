@@ -6,7 +6,7 @@ use network::{
     Endpoint, EndpointRequest, NetworkConfig, NetworkError, NetworkRequest, Networks, PoolRequest,
 };
 
-use crate::world::{Container, Host, id};
+use crate::world::{Container, Host, id, plain};
 
 fn request(name: &str, subnet: &str) -> NetworkRequest {
     let pool = PoolRequest { subnet: subnet.to_owned(), ..PoolRequest::default() };
@@ -15,14 +15,7 @@ fn request(name: &str, subnet: &str) -> NetworkRequest {
 
 fn attach(networks: &Networks, network: &str, ipv4: Option<[u8; 4]>) -> Endpoint {
     let container = id();
-    let request = EndpointRequest {
-        container: &container,
-        interface_name: "eth0",
-        ipv4: ipv4.map(Into::into),
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
+    let request = EndpointRequest { ipv4: ipv4.map(Into::into), ..plain(&container) };
     networks.attach(network, &request).unwrap()
 }
 
@@ -86,14 +79,7 @@ fn networks_outlive_the_daemon_and_leave_nothing() {
     let near = run(&host, &networks, "one");
     near.space.reach(&web.listen(), (web.ip(), 80).into()).unwrap();
     let container = crate::world::id();
-    let taken = EndpointRequest {
-        container: &container,
-        interface_name: "eth0",
-        ipv4: Some([10, 77, 0, 9].into()),
-        ipv6: None,
-        mac: None,
-        names: Vec::new(),
-    };
+    let taken = EndpointRequest { ipv4: Some([10, 77, 0, 9].into()), ..plain(&container) };
     let error = networks.attach("one", &taken).unwrap_err();
     assert!(matches!(error, NetworkError::AddressInUse { .. }), "{error}");
     let error = host.space.run(|| networks.remove("one")).unwrap_err();

@@ -198,16 +198,21 @@ pub(crate) fn id() -> Id {
     Id::from_random(sys::random::bytes())
 }
 
-pub(crate) fn attach(networks: &Networks) -> Endpoint {
-    let container = id();
-    let request = EndpointRequest {
-        container: &container,
+/// What a container asks that has no wishes.
+pub(crate) fn plain(container: &Id) -> EndpointRequest<'_> {
+    EndpointRequest {
+        container,
         interface_name: "eth0",
         ipv4: None,
         ipv6: None,
         mac: None,
         names: Vec::new(),
-    };
+    }
+}
+
+pub(crate) fn attach(networks: &Networks) -> Endpoint {
+    let container = id();
+    let request = plain(&container);
     networks.attach("bridge", &request).unwrap()
 }
 

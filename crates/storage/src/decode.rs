@@ -1,7 +1,8 @@
-//! Decompression of what strangers send: gzip, zstd or nothing, told apart by the first bytes.
+//! Decompression of what strangers send: gzip, zstd, xz, bzip2 or nothing, told apart by the first
+//! bytes.
 //!
 //! A [`Decoder`] stops decompression bombs while they expand: by the ratio of what went in to
-//! what came out, and by the window that zstd may ask for. xz and bzip2 are refused by name.
+//! what came out, and by the memory that zstd and xz may ask for.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Cursor, Read};
@@ -15,6 +16,8 @@ const RATIO_FLOOR: u64 = 1 << 30;
 /// zstd windows up to 128 MiB (`--ultra -22`, `--long=27`); a larger one would be memory for the
 /// asking.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// `xz -9` needs 65 MiB.
+const XZ_MEMORY_KIB: u32 = 128 << 10;
 
 /// The most that may come out for each byte that went in. gzip itself reaches about 1030.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -74,7 +77,11 @@ impl<'input> Decoder<'input> {
                 decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(decoding)?;
                 Box::new(decoder)
             }
-            Format::Unsupported(format) => return Err(StorageError::Compression { format }),
+            Format::Xz => {
+                let input = buffered(whole);
+                Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_MEMORY_KIB))
+            }
+            Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(whole))),
         };
         let ratio = (format != Format::Plain).then_some(ratio);
         Ok(Self { inner, taken, given: Cell::new(0), ratio })
@@ -101,7 +108,8 @@ enum Format {
     Plain,
     Gzip,
     Zstd,
-    Unsupported(&'static str),
+    Xz,
+    Bzip2,
 }
 
 impl Format {
@@ -111,8 +119,8 @@ impl Format {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             // A skippable frame may come first.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => Self::Unsupported("xz"),
-            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => Self::Unsupported("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Self::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => Self::Bzip2,
             _ => Self::Plain,
         }
     }
@@ -163,6 +171,19 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    /// By the real program, from the packages `xz-utils` and `bzip2`.
+    fn pack(program: &str, bytes: &[u8]) -> Vec<u8> {
+        use std::process::{Command, Stdio};
+        let mut command = Command::new(program);
+        let mut child =
+            command.arg("-9c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || input.write_all(bytes).unwrap());
+            child.wait_with_output().unwrap().stdout
+        })
+    }
+
     #[test]
     fn forms_are_told_apart() {
         let any = Ratio::default();
@@ -172,12 +193,19 @@ mod tests {
         assert_eq!(decode(&gzip(&text), any), Ok(text.clone()));
         let two = [gzip(b"hello hello "), gzip(b"hello")].concat();
         assert_eq!(decode(&two, any), Ok(text.clone()));
-        assert_eq!(decode(&zstd::encode_all(&*text, 1).unwrap(), any), Ok(text));
-        assert_eq!(
-            decode(b"\xfd7zXZ\0....", any),
-            Err("layer is compressed with xz, which is not supported: use gzip or zstd".to_owned())
-        );
-        assert!(decode(b"BZh91AY&SY", any).unwrap_err().contains("bzip2"));
+        assert_eq!(decode(&zstd::encode_all(&*text, 1).unwrap(), any), Ok(text.clone()));
+        for program in ["xz", "bzip2"] {
+            let packed = pack(program, &text);
+            assert_eq!(decode(&packed, any), Ok(text.clone()), "{program}");
+            assert_eq!(decode(&[&packed[..], &packed].concat(), any), Ok(text.repeat(2)));
+            let half = &packed[..packed.len() / 2];
+            assert!(decode(half, any).is_err(), "{program}");
+            let mut broken = packed.clone();
+            broken[packed.len() / 2] ^= 0x55;
+            assert!(decode(&broken, any).is_err(), "{program}");
+        }
+        assert!(decode(b"\xfd7zXZ\0....", any).is_err());
+        assert!(decode(b"BZh91AY&SY", any).is_err());
         assert!(decode(&gzip(b"cut")[..12], any).is_err());
     }
 
@@ -188,8 +216,23 @@ mod tests {
         let bomb = Err("layer expands more than 100 times: refused as a decompression bomb".into());
         assert_eq!(decode(&gzip(&zeros), ratio), bomb);
         assert_eq!(decode(&zstd::encode_all(&*zeros, 1).unwrap(), ratio), bomb);
+        assert_eq!(decode(&pack("xz", &zeros), ratio), bomb);
+        assert_eq!(decode(&pack("bzip2", &zeros), ratio), bomb);
         assert!(decode(&gzip(&zeros[..1 << 19]), ratio).is_ok());
         assert!(decode(&zeros, ratio).is_ok());
+    }
+
+    #[test]
+    fn xz_dictionaries_are_bounded() {
+        // A stream and a block header that ask for a dictionary of 4 GiB - 1.
+        let mut stream = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46".to_vec();
+        stream.extend([2, 0, 0x21, 1, 40, 0, 0, 0]);
+        let mut sum = flate2::Crc::new();
+        sum.update(&stream[12..]);
+        stream.extend(sum.sum().to_le_bytes());
+        stream.resize(64, 0);
+        let error = decode(&stream, Ratio::default()).unwrap_err();
+        assert!(error.contains("memory too big"), "{error}");
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub enum StorageError {
     Escapes { name: String },
     #[error("cannot overwrite {old} {name:?} with {new} {target:?}")]
     Overwrite { old: &'static str, name: String, new: &'static str, target: String },
-    #[error("layer is compressed with {format}, which is not supported: use gzip or zstd")]
-    Compression { format: &'static str },
     #[error("layer is larger than {limit} bytes")]
     TooLarge { limit: u64 },
     /// `what` is bytes or files.
@@ -100,7 +98,6 @@ impl Kinded for StorageError {
         match self {
             Self::Tar(_)
             | Self::Refused { .. }
-            | Self::Compression { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::TooHeavy { .. }

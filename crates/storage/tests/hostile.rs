@@ -367,12 +367,3 @@ fn u18_whiteouts_as_devices_and_with_data() {
         &["layer entry \"y\": hard link to something that cannot have two names"],
     );
 }
-
-#[test]
-fn compressions_that_are_not_supported_say_so() {
-    let lab = Lab::new();
-    assert_eq!(
-        lab.show(b"\xfd7zXZ\0\0\0"),
-        ["layer is compressed with xz, which is not supported: use gzip or zstd"]
-    );
-}

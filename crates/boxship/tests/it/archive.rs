@@ -416,12 +416,17 @@ fn c03_no_program_of_the_container_decompresses() {
     };
     assert_eq!(put(&daemon, "evil", "/tmp", &pack("gzip")).status, 200);
     assert_eq!(entries(&get(&daemon, "evil", "/tmp/f").body)[0].1, "packed");
-    // The beginnings of the other formats: refused by name, not tried.
-    for (head, name) in [(&b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46"[..], "xz"), (b"BZh91AY&SY", "bzip2")]
-    {
-        let answer = put(&daemon, "evil", "/tmp", head);
-        assert_eq!(answer.status, 400);
-        assert!(answer.message().contains(&format!("{name}, which is not supported")));
+    for program in ["xz", "bzip2", "zstd"] {
+        let packed = pack(program);
+        let answer = put(&daemon, "evil", &format!("/tmp/{program}"), &packed);
+        assert_eq!(answer.status, 404, "{}", answer.text());
+        daemon.boxship(&["exec", "evil", "mkdir", &format!("/tmp/{program}")]).ok();
+        let answer = put(&daemon, "evil", &format!("/tmp/{program}"), &packed);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let file = get(&daemon, "evil", &format!("/tmp/{program}/f"));
+        assert_eq!(entries(&file.body)[0].1, "packed");
+        // Its first bytes alone.
+        assert_ne!(put(&daemon, "evil", "/tmp", &packed[..12]).status, 200);
     }
     assert_eq!(get(&daemon, "evil", "/canary").status, 404);
     daemon.finish();

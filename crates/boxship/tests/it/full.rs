@@ -109,7 +109,10 @@ fn check(disk: Disk, fill: &str, room: (usize, usize)) {
         let loaded = daemon.boxship(&["load", "-i", &file]);
         (loaded.code == 0).then_some(())
     });
-    daemon.boxship(&["run", "--rm", "new:1", "cat", "/file0"]).ok();
+    wait_until("room for its container", || {
+        let ran = daemon.boxship(&["run", "--rm", "new:1", "cat", "/file0"]);
+        (ran.code == 0).then_some(())
+    });
     assert_eq!(field(&daemon, "runs", "{{.State.Status}}"), "running");
     daemon.finish();
 }

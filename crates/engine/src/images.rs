@@ -441,9 +441,13 @@ fn users(registry: &Registry) -> Box<InUse<'static>> {
         let snapshot = container.snapshot();
         let running = snapshot.progress.is_running();
         let user = || Use { container: container.id.short().to_owned(), running };
-        let entry = table.entry(snapshot.definition.image_id.clone()).or_insert_with(user);
-        if running && !entry.running {
-            *entry = user();
+        let definition = &snapshot.definition;
+        let mounted = definition.mounts.iter().filter_map(|mount| mount.image());
+        for image in mounted.chain([definition.image_id.as_str()]) {
+            let entry = table.entry(image.to_owned()).or_insert_with(user);
+            if running && !entry.running {
+                *entry = user();
+            }
         }
     }
     Box::new(move |id| table.get(&id.to_string()).cloned())

@@ -57,7 +57,7 @@ pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
     ("AutoRemove", Works, ""),
     ("VolumeDriver", Partly, "local"),
     ("VolumesFrom", Works, ""),
-    ("Mounts", Partly, "bind, tmpfs, volume; images are refused"),
+    ("Mounts", Works, "bind, tmpfs, volume, image"),
     ("ConsoleSize", Works, ""),
     ("Annotations", Recorded, ""),
     ("CapAdd", Works, ""),

@@ -87,6 +87,14 @@ pub enum MountSource {
     Tmpfs {
         options: Vec<String>,
     },
+    /// The layers of an image, topmost first, or what they have at `subpath`. Nobody can write to
+    /// it, as there is nowhere to write: two lower layers and no upper one. `empty` is the second
+    /// of a single layer.
+    Image {
+        lower: Vec<PathBuf>,
+        empty: PathBuf,
+        subpath: String,
+    },
     Mqueue,
     Cgroup,
     Proc,

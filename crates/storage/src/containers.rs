@@ -29,16 +29,19 @@ pub struct OverlayDirs {
 }
 
 /// The record of a container's layer, for the transaction that makes the container. The
-/// directories come from [`Storage::prepare_container`], before or after.
+/// directories come from [`Storage::prepare_container`], before or after. `mounted` are images that
+/// the container has besides its own.
 pub fn add_container(
     txn: &mut WriteTxn<'_>,
     id: &str,
     chain: Option<&Digest>,
+    mounted: &[Digest],
 ) -> Result<(), StorageError> {
-    if let Some(chain) = chain {
+    for chain in chain.into_iter().chain(mounted) {
         records::hold(txn, chain)?;
     }
-    CONTAINERS.put(txn, id, &ContainerRecord { chain: chain.copied() })?;
+    let record = ContainerRecord { chain: chain.copied(), mounted: mounted.to_vec() };
+    CONTAINERS.put(txn, id, &record)?;
     Ok(())
 }
 
@@ -51,10 +54,13 @@ pub fn drop_container(
 ) -> Result<Vec<Freed>, StoreError> {
     let record = CONTAINERS.get(txn, id)?;
     CONTAINERS.remove(txn, id);
-    match record.and_then(|record| record.chain) {
-        Some(chain) => records::release(txn, &chain, leases),
-        None => Ok(Vec::new()),
+    let mut freed = Vec::new();
+    if let Some(record) = record {
+        for chain in record.chain.iter().chain(&record.mounted) {
+            freed.extend(records::release(txn, chain, leases)?);
+        }
     }
+    Ok(freed)
 }
 
 impl Storage {
@@ -62,7 +68,7 @@ impl Storage {
     pub fn create_container(&self, id: &str, chain: Option<&Digest>) -> Result<(), StorageError> {
         self.prepare_container(id, chain)?;
         let (id, chain) = (id.to_owned(), chain.copied());
-        self.store().write(move |txn| add_container(txn, &id, chain.as_ref()))
+        self.store().write(move |txn| add_container(txn, &id, chain.as_ref(), &[]))
     }
 
     /// Makes the directories of a container. The root is like that of the image's top layer.

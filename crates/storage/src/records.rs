@@ -39,6 +39,9 @@ pub(crate) struct LayerRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
     pub(crate) chain: Option<Digest>,
+    /// Images that it mounts.
+    #[serde(default)]
+    pub(crate) mounted: Vec<Digest>,
 }
 
 /// A committed layer.

@@ -13,6 +13,7 @@ mod dns;
 mod docker_cli;
 mod full;
 mod idioms;
+mod image_mounts;
 mod installed;
 mod kills;
 mod layouts;

@@ -372,10 +372,6 @@ fn mounts_come_in_every_form() {
         daemon.boxship(&["run", "--rm", "--mount", "type=bind,src=/nope-nope,dst=/x", "busybox"]),
         "bind source path does not exist: /nope-nope",
     );
-    refused(
-        daemon.boxship(&["run", "--rm", "--mount", "type=image,src=busybox,dst=/x", "busybox"]),
-        "mounting an image is not supported yet",
-    );
     daemon.finish();
 }
 

@@ -253,7 +253,8 @@ fn assemble(
     let volumes = AttachedVolumes { shared: Arc::clone(&shared), id: definition.id.clone(), names };
     let rootfs =
         Rootfs::Overlay { lower: dirs.lower, upper: dirs.upper, work: dirs.work, volatile: false };
-    let mounts = still_mounts(&shared, definition);
+    let mut mounts = still_mounts(&shared, definition);
+    mounts.extend(still_images(&shared, definition)?);
     let assembled = on_thread(move || runtime::init::assemble_still(&rootfs, &mounts))?;
     let still = assembled.map_err(StartError::from_failure)?;
     Ok(Opened { still, _lock: Lock::Alone(lock), _volumes: Some(volumes) })
@@ -296,7 +297,7 @@ fn still_mounts(shared: &Shared, definition: &Definition) -> Vec<Mount> {
             Source::Volume { name, subpath, .. } => {
                 (shared.volumes.mountpoint(name), subpath.as_str())
             }
-            Source::Tmpfs { .. } => continue,
+            Source::Tmpfs { .. } | Source::Image { .. } => continue,
         };
         if !path.exists() {
             continue;
@@ -311,6 +312,27 @@ fn still_mounts(shared: &Shared, definition: &Definition) -> Vec<Mount> {
         all.push(one);
     }
     all
+}
+
+fn still_images(shared: &Shared, definition: &Definition) -> Result<Vec<Mount>> {
+    let images = super::start::mounted_images(shared, definition)?;
+    let directory = shared.directory(&definition.id);
+    let mut all = Vec::new();
+    for mount in &definition.mounts {
+        let Source::Image { subpath, chain, .. } = &mount.source else { continue };
+        let found = images.iter().find(|(image, _)| Some(*image) == *chain);
+        all.push(Mount {
+            target: mount.target.clone(),
+            source: MountSource::Image {
+                lower: found.map(|(_, lower)| lower.clone()).unwrap_or_default(),
+                empty: super::plan::empty_directory(&directory)?,
+                subpath: subpath.clone(),
+            },
+            readonly: true,
+            recursive_readonly: RecursiveReadonly::No,
+        });
+    }
+    Ok(all)
 }
 
 /// A path as Docker takes it: lexically clean, with what a slash or a dot at its end asks for.

@@ -62,6 +62,7 @@ impl Containers {
         let asked = networking_config.endpoints_config.unwrap_or_default();
         let Draft { config, host_config, endpoints, mut mounts, links, warnings } =
             draft(shared, &id, config, host_config, asked)?;
+        resolve_images(shared, &mut mounts).await?;
         let reservation = take_name(shared, name.as_deref(), &id)?;
         let holds = hold_volumes(shared, &mut mounts)?;
         let definition = Definition {
@@ -100,7 +101,8 @@ impl Containers {
                 let record = definition.clone();
                 let volumes = holds.pending();
                 let written = shared.write(move |txn| {
-                    storage::add_container(txn, record.id.as_str(), chain.as_ref())?;
+                    let mounted: Vec<_> = record.mounts.iter().filter_map(Mount::chain).collect();
+                    storage::add_container(txn, record.id.as_str(), chain.as_ref(), &mounted)?;
                     volumes.put(txn)?;
                     DEFINITIONS.put(txn, record.id.as_str(), &record)?;
                     Ok::<(), storage::StorageError>(())
@@ -442,6 +444,19 @@ fn take_name<'a>(shared: &'a Shared, name: Option<&str>, id: &Id) -> Result<Rese
     }
     let parsed = ContainerName::parse(id.short()).expect("twelve hexadecimal digits");
     shared.registry.reserve(parsed, id)
+}
+
+/// Looks up the images to mount. One that was inherited stays what it is.
+async fn resolve_images(shared: &Shared, mounts: &mut [Mount]) -> Result<()> {
+    for mount in mounts {
+        if let Source::Image { name, image, chain, .. } = &mut mount.source
+            && image.is_empty()
+        {
+            let found = shared.images.resolve_for_run(name, None).await?;
+            (*image, *chain) = (found.id, found.chain);
+        }
+    }
+    Ok(())
 }
 
 /// Names the anonymous volumes, and keeps all of them until the container is there to do so.

@@ -202,6 +202,7 @@ fn has_mount(snapshot: &Snapshot, wanted: &str) -> bool {
         let source = match &mount.source {
             super::mounts::Source::Volume { name, .. } => name == wanted,
             super::mounts::Source::Bind { path, .. } => path == wanted,
+            super::mounts::Source::Image { name, .. } => name == wanted,
             super::mounts::Source::Tmpfs { .. } => false,
         };
         source || mount.target == wanted

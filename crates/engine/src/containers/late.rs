@@ -14,7 +14,7 @@ use super::mounts::{Mount, Source};
 use super::record::{DEFINITIONS, Definition};
 use super::task::{ContainerCommand, Task};
 use super::{Containers, run_blocking};
-use crate::errors::{ContainerError, Result};
+use crate::errors::{ContainerError, Error, Result};
 use crate::volumes::Pending;
 
 /// What a late configuration changes in a definition.
@@ -53,6 +53,9 @@ impl Containers {
         let mut draft = create::draft(shared, &definition.id, config, host_config, asked)?;
         for warning in &draft.warnings {
             tracing::warn!(container = %container.id, warning, "a late HostConfig");
+        }
+        if draft.mounts.iter().any(|mount| mount.image().is_some()) {
+            return Err(Error::unsupported("mounting an image at the start"));
         }
         keep_volumes(&mut draft.mounts, &definition.mounts);
         let holds = Arc::new(create::hold_volumes(shared, &mut draft.mounts)?);

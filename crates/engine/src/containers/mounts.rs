@@ -10,7 +10,7 @@ use runtime::spec::{Propagation, RecursiveReadonly};
 use serde::{Deserialize, Serialize};
 use spec::oci::Empty;
 
-use crate::errors::{CreateReason, Error, MountReason, Result, ValidationError, VolumeError};
+use crate::errors::{CreateReason, MountReason, Result, ValidationError, VolumeError};
 use crate::volumes::{Wanted, check_name, mountpoint};
 
 /// More than anyone uses and far less than what overflows a packet to the supervisor.
@@ -57,6 +57,15 @@ pub(crate) enum Source {
         /// Listed by inspect: came from `Mounts`, not from `Tmpfs`.
         listed: bool,
     },
+    /// The layers of an image, read-only.
+    Image {
+        /// As the user wrote it.
+        name: String,
+        subpath: String,
+        /// Looked up at create; what the name means later does not matter.
+        image: String,
+        chain: Option<spec::Digest>,
+    },
 }
 
 impl Mount {
@@ -86,6 +95,30 @@ impl Mount {
                 Some(MountPoint { kind: "tmpfs".to_owned(), ..point })
             }
             Source::Tmpfs { listed: false, .. } => None,
+            // There is no directory of the host to show: the layers meet in the container.
+            Source::Image { name, image, .. } => Some(MountPoint {
+                kind: "image".to_owned(),
+                name: name.clone(),
+                source: image.clone(),
+                propagation: "rprivate".to_owned(),
+                ..point
+            }),
+        }
+    }
+
+    /// The id of the image it mounts, if it does.
+    pub(crate) fn image(&self) -> Option<&str> {
+        match &self.source {
+            Source::Image { image, .. } => Some(image),
+            _ => None,
+        }
+    }
+
+    /// The layers of that image.
+    pub(crate) fn chain(&self) -> Option<spec::Digest> {
+        match &self.source {
+            Source::Image { chain, .. } => *chain,
+            _ => None,
         }
     }
 
@@ -301,10 +334,10 @@ fn parse_mount(request: &MountRequest) -> Result<Mount> {
         }
         "tmpfs" => tmpfs_source(request.tmpfs_options.as_ref()).map_err(wrap)?,
         "volume" => volume_source(request)?,
-        _ => return Err(Error::unsupported("mounting an image")),
+        _ => image_source(request).map_err(wrap)?,
     };
     let mode = if kind == "volume" { volume_mode("") } else { String::new() };
-    Ok(Mount { target, source, mode, readonly: request.read_only })
+    Ok(Mount { target, source, mode, readonly: request.read_only || kind == "image" })
 }
 
 fn refuse_foreign_options(request: &MountRequest) -> Result<()> {
@@ -349,14 +382,26 @@ fn bind_source(request: &MountRequest) -> Result<Source, MountReason> {
     })
 }
 
+fn image_source(request: &MountRequest) -> Result<Source, MountReason> {
+    let subpath = request.image_options.clone().unwrap_or_default().subpath;
+    check_subpath(&subpath)?;
+    let name = request.source.clone();
+    Ok(Source::Image { name, subpath, image: String::new(), chain: None })
+}
+
+fn check_subpath(subpath: &str) -> Result<(), MountReason> {
+    let path = std::path::Path::new(subpath);
+    if path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
+        return Err(MountReason::Subpath);
+    }
+    Ok(())
+}
+
 fn volume_source(request: &MountRequest) -> Result<Source> {
     let options = request.volume_options.clone().unwrap_or_default();
     let driver = options.driver_config.unwrap_or_default();
-    let subpath = std::path::Path::new(&options.subpath);
-    if subpath.is_absolute() || subpath.components().any(|part| part.as_os_str() == "..") {
-        let kind = request.kind.clone();
-        return Err(ValidationError::Mount { kind, reason: MountReason::Subpath }.into());
-    }
+    let wrap = |reason| ValidationError::Mount { kind: request.kind.clone(), reason };
+    check_subpath(&options.subpath).map_err(wrap)?;
     let name = request.source.as_str();
     if name.is_empty() && !options.subpath.is_empty() {
         let kind = request.kind.clone();

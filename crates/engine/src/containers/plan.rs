@@ -10,6 +10,7 @@ use runtime::spec::{
     CgroupSpec, ContainerSpec, DeviceKind, DeviceNode, DeviceRule, Mount, MountSource, Namespace,
     Namespaces, NetworkSetup, Process, Propagation, RecursiveReadonly, Rlimit, Rootfs,
 };
+use spec::Digest;
 use storage::OverlayDirs;
 
 use super::links::Linked;
@@ -37,6 +38,8 @@ pub(crate) struct Surroundings {
     pub hostname: String,
     pub endpoints: Vec<Endpoint>,
     pub links: Vec<Linked>,
+    /// The layers of the images it mounts, topmost first.
+    pub images: Vec<(Digest, Vec<PathBuf>)>,
 }
 
 pub(crate) fn container_spec(
@@ -49,6 +52,7 @@ pub(crate) fn container_spec(
     let options = SecurityOptions::parse(host_config.security_opt.as_deref().unwrap_or_default())?;
     let (devices, rules) = devices(host_config)?;
     let privileged = host_config.privileged;
+    let oci_runtime = oci_runtime(&host_config.runtime, config);
     let (net_sysctls, sysctls) = host_config
         .sysctls
         .clone()
@@ -64,7 +68,7 @@ pub(crate) fn container_spec(
         id: definition.id.clone(),
         generation,
         rootfs: rootfs(&around.rootfs),
-        mounts: all_mounts(definition, around)?,
+        mounts: all_mounts(definition, around, oci_runtime.is_some())?,
         process: process(definition, around, &options, config)?,
         hostname: (uts == Namespace::Private).then(|| around.hostname.clone()),
         domainname: Some(definition.config.domainname.clone())
@@ -100,7 +104,7 @@ pub(crate) fn container_spec(
         },
         init: host_config.init.unwrap_or(config.init),
         log: log_spec(definition, around)?,
-        oci_runtime: oci_runtime(&host_config.runtime, config),
+        oci_runtime,
     })
 }
 
@@ -176,7 +180,7 @@ pub(crate) fn rlimits(host_config: &HostConfig, daemon: &EngineConfig) -> Vec<Rl
 
 /// The network files, then the user's mounts, outermost first. A user's mount over one of the
 /// files replaces it.
-fn all_mounts(definition: &Definition, around: &Surroundings) -> Result<Vec<Mount>> {
+fn all_mounts(definition: &Definition, around: &Surroundings, foreign: bool) -> Result<Vec<Mount>> {
     let files = [
         ("/etc/resolv.conf", &around.files.resolv_conf),
         ("/etc/hostname", &around.files.hostname),
@@ -199,12 +203,13 @@ fn all_mounts(definition: &Definition, around: &Surroundings) -> Result<Vec<Moun
         })
         .collect();
     for mount in &definition.mounts {
-        all.push(one_mount(mount, around)?);
+        all.push(one_mount(mount, around, foreign)?);
     }
     Ok(all)
 }
 
-fn one_mount(mount: &mounts::Mount, around: &Surroundings) -> Result<Mount> {
+/// `foreign`: another program than ours sets the container up.
+fn one_mount(mount: &mounts::Mount, around: &Surroundings, foreign: bool) -> Result<Mount> {
     let mut recursive_readonly = RecursiveReadonly::No;
     let source = match &mount.source {
         Source::Bind { path, recursive, propagation, recursive_readonly: wanted, create } => {
@@ -225,8 +230,26 @@ fn one_mount(mount: &mounts::Mount, around: &Surroundings) -> Result<Mount> {
             MountSource::Bind { path, recursive: true, propagation: Propagation::RPrivate, within }
         }
         Source::Tmpfs { options, .. } => MountSource::Tmpfs { options: options.clone() },
+        Source::Image { subpath, chain, .. } => {
+            if foreign && !subpath.is_empty() {
+                return Err(Error::unsupported("a part of an image with this runtime"));
+            }
+            let found = around.images.iter().find(|(image, _)| Some(*image) == *chain);
+            MountSource::Image {
+                lower: found.map(|(_, lower)| lower.clone()).unwrap_or_default(),
+                empty: empty_directory(&around.directory)?,
+                subpath: subpath.clone(),
+            }
+        }
     };
     Ok(Mount { target: mount.target.clone(), source, readonly: mount.readonly, recursive_readonly })
+}
+
+/// An overlay that nobody can write to has two lower layers; the second of a single one.
+pub(super) fn empty_directory(directory: &Path) -> Result<PathBuf> {
+    let empty = directory.join("empty");
+    let made = std::fs::create_dir_all(&empty);
+    made.map_err(Error::io(format!("create {}", empty.display()))).map(|()| empty)
 }
 
 /// `-v` makes a missing directory, `--mount` does not.

@@ -15,7 +15,7 @@ use network::{Endpoint, EndpointRequest, NetworkError};
 use runtime::protocol::{Failure, Reply, Request};
 use runtime::resolver::Sockets;
 use runtime::spec::Namespace;
-use spec::{ErrorKind, Id, Kinded};
+use spec::{Digest, ErrorKind, Id, Kinded};
 
 use super::links::{self, Linked};
 use super::plan::{self, Surroundings};
@@ -25,6 +25,15 @@ use super::validate::modes::{self, Mode};
 use crate::errors::{ContainerError, Error, Result, StartError};
 use crate::resolver;
 use crate::supervisor::SupervisorError;
+
+/// The layers of the images that a container mounts.
+pub(super) fn mounted_images(
+    shared: &super::Shared,
+    definition: &Definition,
+) -> Result<Vec<(Digest, Vec<PathBuf>)>> {
+    let chains = definition.mounts.iter().filter_map(|mount| mount.chain());
+    chains.map(|chain| Ok((chain, shared.storage.lowers(&chain)?))).collect()
+}
 
 /// Where a container's network files are, and whether they are its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,6 +255,7 @@ impl Task {
             directory,
             endpoints: Vec::new(),
             links: Vec::new(),
+            images: mounted_images(shared, definition)?,
         })
     }
 

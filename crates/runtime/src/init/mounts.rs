@@ -3,13 +3,14 @@
 //! Sources are opened, as detached copies, while the host's mounts still have their propagation;
 //! they are attached later, each to a descriptor found below the container's root.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawMode, fstat, openat};
 use rustix::io::Errno;
 use sys::RootDir;
 use sys::mount::{Change, MountAttrFlags, attach, change, clone_tree, new_filesystem};
+use sys::overlay::Overlay;
 
 use super::cgroupfs::{self, View};
 use super::options::{TmpfsOptions, parse_tmpfs};
@@ -34,6 +35,10 @@ pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Opened<'_>>, Failure>
 
 impl<'a> Opened<'a> {
     fn open(mount: &'a Mount) -> Result<Self, Failure> {
+        if let MountSource::Image { lower, empty, .. } = &mount.source {
+            let image = image(lower, empty).map_err(|errno| cannot_mount(mount, errno))?;
+            return Ok(Self { mount, bind: Some(image) });
+        }
         let MountSource::Bind { path, recursive, within, .. } = &mount.source else {
             return Ok(Self { mount, bind: None });
         };
@@ -50,9 +55,14 @@ impl<'a> Opened<'a> {
     }
 
     /// Mounts at the target below `root`.
-    pub(super) fn attach(self, root: &RootDir, view: &View) -> Result<(), Failure> {
+    pub(super) fn attach(mut self, root: &RootDir, view: &View) -> Result<(), Failure> {
         let mount = self.mount;
         let failed = |errno| cannot_mount(mount, errno);
+        if let (MountSource::Image { subpath, .. }, Some(image)) = (&mount.source, &self.bind)
+            && !subpath.is_empty()
+        {
+            self.bind = Some(part_of(image, subpath, root).map_err(failed)?);
+        }
         let kind = match &self.bind {
             Some(tree) if !is_directory(tree).map_err(failed)? => Kind::File,
             _ => Kind::Directory,
@@ -103,13 +113,39 @@ fn attach_filesystem(
         MountSource::Proc => standard::proc()?,
         MountSource::Sysfs => standard::sysfs(mount.readonly)?,
         MountSource::Devpts => standard::devpts()?,
-        MountSource::Bind { .. } => return Err(cannot_mount(mount, Errno::INVAL)),
+        MountSource::Bind { .. } | MountSource::Image { .. } => {
+            return Err(cannot_mount(mount, Errno::INVAL));
+        }
     };
     if mount.readonly {
         change(&made, &Change::set(MountAttrFlags::MOUNT_ATTR_RDONLY))
             .map_err(|errno| cannot_mount(mount, errno))?;
     }
     attach(made, target).map_err(|errno| cannot_mount(mount, errno))
+}
+
+fn image(lower: &[PathBuf], empty: &Path) -> Result<OwnedFd, Errno> {
+    let readonly = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let mut lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+    match lower.len() {
+        0 => return new_filesystem("tmpfs", &[("mode", Some("755"))], readonly),
+        1 => lower.push(empty),
+        _ => {}
+    }
+    Overlay { lower, upper: None, volatile: false }.mount(readonly)
+}
+
+/// Only what is mounted in our namespace can be cloned in part (before kernel 6.15), so the whole
+/// is on top of the root for a moment.
+fn part_of(image: &OwnedFd, subpath: &str, root: &RootDir) -> Result<OwnedFd, Errno> {
+    attach(image, root)?;
+    let whole = rustix::io::fcntl_dupfd_cloexec(image, 0)?;
+    let part = RootDir::from_fd(whole)
+        .open_in(subpath, OFlags::PATH, Mode::empty())
+        .and_then(|part| clone_tree(part, false));
+    let place = format!("/proc/self/fd/{}", image.as_raw_fd());
+    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?;
+    part
 }
 
 /// A tmpfs over a directory of the image looks like that directory unless told otherwise.
@@ -168,6 +204,7 @@ fn describe(mount: &Mount) -> String {
     let source = match &mount.source {
         MountSource::Bind { path, .. } => path.as_path(),
         MountSource::Tmpfs { .. } => Path::new("tmpfs"),
+        MountSource::Image { .. } => Path::new("image"),
         MountSource::Mqueue => Path::new("mqueue"),
         MountSource::Cgroup => Path::new("cgroup"),
         MountSource::Proc => Path::new("proc"),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use runtime::protocol::{Failure, Request};
-use runtime::spec::{ContainerSpec, OciRuntime};
+use runtime::spec::{ContainerSpec, Mount, MountSource, OciRuntime, RecursiveReadonly};
 
 use crate::Test;
 use crate::fixture::{ALL, Fixture, OUTPUT, demultiplex, process, start};
@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("oci_terminal", oci_terminal),
     ("oci_failures_are_told", oci_failures_are_told),
     ("oci_survives_the_supervisor", oci_survives_the_supervisor),
+    ("oci_mounts_images", oci_mounts_images),
 ];
 
 /// `BOXSHIP_TEST_RUNC` names another.
@@ -82,6 +83,28 @@ fn oci_failures_are_told() {
     spec.process.user = String::new();
     spec.oci_runtime = Some(OciRuntime { path: "/no/such".into(), args: Vec::new() });
     assert!(matches!(fixture.call(start(&spec)), Err(Failure::Exec { errno: 2, .. })));
+    fixture.assert_clean();
+}
+
+fn oci_mounts_images() {
+    let mut fixture = Fixture::new();
+    let script = "cat /image/*; echo x 2>/dev/null >/image/x || echo refused";
+    let Some(mut spec) = spec(&fixture, script) else { return };
+    // A colon in a path must not divide it.
+    let [lower, empty] = ["a:layer", "empty"].map(|name| fixture.directory.path().join(name));
+    for directory in [&lower, &empty] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    std::fs::write(lower.join("file"), "of the image\n").unwrap();
+    spec.mounts.push(Mount {
+        target: "/image".to_owned(),
+        source: MountSource::Image { lower: vec![lower], empty, subpath: String::new() },
+        readonly: true,
+        recursive_readonly: RecursiveReadonly::No,
+    });
+    fixture.start(&spec);
+    assert_eq!(fixture.exit(&spec.id).code, Some(0));
+    assert_eq!(fixture.log(&spec.id), "of the image\nrefused\n");
     fixture.assert_clean();
 }
 

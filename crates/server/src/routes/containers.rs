@@ -36,6 +36,10 @@ pub(super) async fn create(mut request: Request) -> Result {
         body = legacy::move_limits_to_host_config(body)?;
     }
     let create = json::decode_create(body)?;
+    let mut mounts = create.host_config.mounts.iter().flatten();
+    if !request.version.has(48) && mounts.any(|mount| mount.kind == "image") {
+        return Err(ApiError::bad_request("Mount type \"Image\" needs API v1.48 or newer"));
+    }
     let name = request.query.text("name").map(str::to_owned);
     let platform = request.query.text("platform").filter(|_| request.version.has(41));
     let platform = platform.map(str::to_owned);

@@ -1,7 +1,7 @@
 //! `config.json` of an OCI bundle from a [`ContainerSpec`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -167,12 +167,28 @@ fn shm(spec: &ContainerSpec, joined: &Joined) -> Value {
     }
 }
 
+/// `lowerdir=`, of two layers at least.
+fn lower_option(lower: &[PathBuf], empty: &Path) -> String {
+    let mut lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+    while lower.len() < 2 {
+        lower.push(empty);
+    }
+    let escaped =
+        |path: &Path| path.display().to_string().replace('\\', "\\\\").replace(':', "\\:");
+    format!("lowerdir={}", lower.into_iter().map(escaped).collect::<Vec<_>>().join(":"))
+}
+
 fn extra(wanted: &Mount, source: &Option<String>) -> Value {
+    let layers;
     let mut options = match &wanted.source {
         MountSource::Bind { recursive, propagation, .. } => {
             vec![if *recursive { "rbind" } else { "bind" }, propagation_name(*propagation)]
         }
         MountSource::Tmpfs { options } => options.iter().map(String::as_str).collect(),
+        MountSource::Image { lower, empty, .. } => {
+            layers = lower_option(lower, empty);
+            vec![layers.as_str()]
+        }
         _ => vec!["nosuid", "noexec", "nodev"],
     };
     options.push(match (wanted.readonly, wanted.recursive_readonly) {
@@ -186,6 +202,7 @@ fn extra(wanted: &Mount, source: &Option<String>) -> Value {
             mount(target, "bind", source.as_deref().unwrap_or_default(), &options)
         }
         MountSource::Tmpfs { .. } => mount(target, "tmpfs", "tmpfs", &options),
+        MountSource::Image { .. } => mount(target, "overlay", "overlay", &options),
         MountSource::Mqueue => mount(target, "mqueue", "mqueue", &options),
         MountSource::Cgroup => mount(target, "cgroup", "cgroup", &options),
         MountSource::Proc => mount(target, "proc", "proc", &options),

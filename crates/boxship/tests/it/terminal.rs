@@ -169,6 +169,8 @@ fn a_shell_has_its_history() {
     // Searched backwards.
     shell.send("\u{12}+2))\r");
     shell.expect("42");
+    // A character that comes before the shell reads again is not its end.
+    shell.expect("# ");
     shell.send("\u{4}");
     assert_eq!(shell.end().0, 0);
     daemon.finish();

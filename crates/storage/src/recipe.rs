@@ -20,10 +20,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use sha2::{Digest as _, Sha256};
 use spec::Digest;
 use sys::RootDir;
 
+use crate::hashing::Hashing;
 use crate::tar::Sink;
 
 /// Literals are gathered up to this size.
@@ -95,7 +95,7 @@ impl Sink for RecipeWriter {
 pub(crate) fn rebuild(layer: &RootDir, output: &mut dyn Write) -> io::Result<Digest> {
     let moved = Moved::read(&mut open_recipe(layer)?)?;
     let mut recipe = open_recipe(layer)?;
-    let mut output = Hashing { output, hasher: Sha256::new() };
+    let mut output = Hashing::new(output);
     let mut files = Files { layer, moved, seen: HashMap::new(), open: None };
     while let Some(record) = Record::read(&mut recipe)? {
         match record {
@@ -106,13 +106,13 @@ pub(crate) fn rebuild(layer: &RootDir, output: &mut dyn Write) -> io::Result<Dig
             Record::Replaced { path, .. } => files.replaced(&path),
         }
     }
-    Ok(Digest::from_bytes(output.hasher.finalize().into()))
+    Ok(Digest::from_bytes(output.finish()))
 }
 
 /// Writes the tar of a layer that has it as a file.
 pub(crate) fn copy(layer: &RootDir, length: u64, output: &mut dyn Write) -> io::Result<Digest> {
     let tar = layer.open_strict("tar", OFlags::RDONLY, Mode::empty())?;
-    let mut output = Hashing { output, hasher: Sha256::new() };
+    let mut output = Hashing::new(output);
     let copied = io::copy(
         &mut BufReader::with_capacity(4 * GATHER, File::from(tar)).take(length),
         &mut output,
@@ -120,7 +120,7 @@ pub(crate) fn copy(layer: &RootDir, length: u64, output: &mut dyn Write) -> io::
     if copied < length {
         return Err(damaged("the tar is shorter than it was"));
     }
-    Ok(Digest::from_bytes(output.hasher.finalize().into()))
+    Ok(Digest::from_bytes(output.finish()))
 }
 
 enum Record {
@@ -213,23 +213,6 @@ impl Files<'_> {
             self.open = Some((path.to_vec(), File::from(fd)));
         }
         Ok(&self.open.as_ref().expect("set above").1)
-    }
-}
-
-struct Hashing<'output> {
-    output: &'output mut dyn Write,
-    hasher: Sha256,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.output.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
     }
 }
 

@@ -31,8 +31,9 @@ use rustix::io::Errno;
 use sys::RootDir;
 
 use crate::error::StorageError;
-use crate::names::{self, Meaning};
+use crate::names;
 use crate::recipe::RecipeWriter;
+use crate::steps::{Action, Step, Subject, check_device, link_target, step};
 use crate::tar::{Entry, Kind, Reader};
 
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -89,21 +90,6 @@ impl Place {
     }
 }
 
-/// Names the entry in errors.
-struct Subject<'entry>(&'entry [u8]);
-
-impl Subject<'_> {
-    fn refused(&self) -> impl Fn(&'static str) -> StorageError {
-        let path = String::from_utf8_lossy(self.0).into_owned();
-        move |reason| StorageError::Refused { path: path.clone(), reason }
-    }
-
-    fn failed(&self, attempt: &'static str) -> impl FnOnce(Errno) -> StorageError {
-        let path = String::from_utf8_lossy(self.0).into_owned();
-        move |errno| StorageError::Entry { attempt, path, errno }
-    }
-}
-
 impl<'lowers> Tree<'lowers> {
     /// Makes `diff/` and `replaced/` in the empty directory `layer`. Without an entry of its own
     /// the root is like the one below.
@@ -131,33 +117,25 @@ impl<'lowers> Tree<'lowers> {
         reader: &mut Reader<R, RecipeWriter>,
     ) -> Result<(), StorageError> {
         let subject = Subject(&entry.path);
-        let components = names::components(&entry.path).map_err(subject.refused())?;
-        let Some((name, parents)) = components.split_last() else {
-            return self.put_root(entry, &subject);
+        let (parents, action) = match step(entry, &subject)? {
+            Step::Nothing => return Ok(()),
+            Step::Root => return self.put_root(entry, &subject),
+            Step::Below { parents, action } => (parents, action),
         };
-        names::check_parents(parents).map_err(subject.refused())?;
-        let meaning = names::meaning(name).map_err(subject.refused())?;
-        if meaning == Meaning::Ignored {
-            return Ok(());
-        }
-        let parent = self.parent(parents, &subject)?;
-        match meaning {
-            Meaning::Opaque => return self.hide_all(&parent).map_err(subject.failed("mark")),
-            Meaning::Whiteout(hidden) => {
-                let place = Place { parent, name: hidden.to_vec() };
+        let parent = self.parent(&parents, &subject)?;
+        let name = match action {
+            Action::HideAll => return self.hide_all(&parent).map_err(subject.failed("mark")),
+            Action::Hide(name) => {
+                let place = Place { parent, name: name.to_vec() };
                 return self.hide(&place).map_err(subject.failed("white out"));
             }
-            Meaning::File | Meaning::Ignored => {}
-        }
+            Action::Put(name) => name,
+        };
         let place = Place { parent, name: name.to_vec() };
         match entry.kind {
             Kind::Directory => self.put_directory(&place, entry, &mut reader.sink, &subject),
             Kind::File => self.put_file(&place, entry, reader, &subject),
             Kind::HardLink => self.put_hard_link(&place, entry, &mut reader.sink, &subject),
-            // A 0:0 character device is what overlay takes for a whiteout.
-            Kind::CharDevice if entry.device == (0, 0) => {
-                self.hide(&place).map_err(subject.failed("white out"))
-            }
             Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
                 self.put_node(&place, entry, &mut reader.sink, &subject)
             }
@@ -171,9 +149,6 @@ impl<'lowers> Tree<'lowers> {
     }
 
     fn put_root(&self, entry: &Entry, subject: &Subject<'_>) -> Result<(), StorageError> {
-        if entry.kind != Kind::Directory {
-            return Err(subject.refused()("the root of a layer must be a directory"));
-        }
         let root = openat(&self.diff, ".", DIR_FLAGS | OFlags::CLOEXEC, Mode::empty())
             .map_err(subject.failed("open"))?;
         set_owner_and_mode(root.as_fd(), entry).map_err(subject.failed("set attributes of"))?;
@@ -269,16 +244,13 @@ impl<'lowers> Tree<'lowers> {
         recipe: &mut RecipeWriter,
         subject: &Subject<'_>,
     ) -> Result<(), StorageError> {
-        let components = names::components(&entry.link).map_err(subject.refused())?;
-        let (name, parents) =
-            components.split_last().ok_or_else(|| subject.refused()("hard link to the root"))?;
-        let parents = parents.join(&b'/');
+        let (parents, name) = link_target(entry, subject)?;
         let dir = self.diff.open_dir(as_path(&parents)).map_err(subject.failed("link"))?;
         let target = OsStr::from_bytes(name);
         let found =
             statat(&dir, target, AtFlags::SYMLINK_NOFOLLOW).map_err(subject.failed("link"))?;
         if is_directory(&found) || is_whiteout(&found) {
-            return Err(subject.refused()("hard link to something that cannot have two names"));
+            return Err(subject.refused("hard link to something that cannot have two names"));
         }
         let old = place.stat().map_err(subject.failed("look up"))?;
         if old.as_ref().is_some_and(|old| old.st_dev == found.st_dev && old.st_ino == found.st_ino)
@@ -302,16 +274,13 @@ impl<'lowers> Tree<'lowers> {
         self.make_room(place, old.as_ref(), recipe, subject)?;
         if entry.kind == Kind::Symlink {
             if entry.link.contains(&0) {
-                return Err(subject.refused()("zero byte in a link"));
+                return Err(subject.refused("zero byte in a link"));
             }
             symlinkat(OsStr::from_bytes(&entry.link), place.dir(), place.name())
                 .map_err(subject.failed("create"))?;
             self.size += entry.link.len() as u64;
         } else {
-            // The kernel would cut off the rest, and could be left with a whiteout.
-            if entry.device.0 > 0xfff || entry.device.1 > 0xf_ffff {
-                return Err(subject.refused()("device number out of range"));
-            }
+            check_device(entry, subject)?;
             let kind = match entry.kind {
                 Kind::CharDevice => FileType::CharacterDevice,
                 Kind::BlockDevice => FileType::BlockDevice,

@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use super::model::{Attributes, Body, Data, Directory, Extent, HOLE, Id, Inode, ROOT, Tree};
 use super::{BLOCK, BLOCK_BITS, toc, xattr};
 use crate::error::StorageError;
-use crate::names::{self, Meaning};
+use crate::names;
+use crate::steps::{Action, Step, Subject, check_device, link_target, step};
 use crate::tar::{Entry, Fragment, Kind, Reader, Sink, TarError};
 
 /// As in the kernel: links followed in one look-up, bytes of a name, bytes of a path with its end.
@@ -91,20 +92,6 @@ impl Place {
     }
 }
 
-/// Names the entry in errors.
-struct Subject<'entry>(&'entry [u8]);
-
-impl Subject<'_> {
-    fn refused(&self, reason: &'static str) -> StorageError {
-        StorageError::Refused { path: String::from_utf8_lossy(self.0).into_owned(), reason }
-    }
-
-    fn failed(&self, attempt: &'static str) -> impl FnOnce(Errno) -> StorageError {
-        let path = String::from_utf8_lossy(self.0).into_owned();
-        move |errno| StorageError::Entry { attempt, path, errno }
-    }
-}
-
 impl Builder {
     pub(crate) fn new() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -134,36 +121,28 @@ impl Builder {
         self.judge_padding(&mut reader.sink);
         let subject = Subject(&entry.path);
         self.weigh(entry)?;
-        let components =
-            names::components(&entry.path).map_err(|reason| subject.refused(reason))?;
-        let Some((name, parents)) = components.split_last() else {
-            return self.put_root(entry, &subject);
+        let (parents, action) = match step(entry, &subject)? {
+            Step::Nothing => return Ok(()),
+            Step::Root => return self.put_root(entry, &subject),
+            Step::Below { parents, action } => (parents, action),
         };
-        names::check_parents(parents).map_err(|reason| subject.refused(reason))?;
-        let meaning = names::meaning(name).map_err(|reason| subject.refused(reason))?;
-        if meaning == Meaning::Ignored {
-            return Ok(());
-        }
-        let parent = self.parent(parents, &subject)?;
-        match meaning {
-            Meaning::Opaque => {
+        let parent = self.parent(&parents, &subject)?;
+        let name = match action {
+            Action::HideAll => {
                 self.hide_all(&parent);
                 return Ok(());
             }
-            Meaning::Whiteout(hidden) => {
-                let place = Place { parent, name: hidden.into() };
+            Action::Hide(name) => {
+                let place = Place { parent, name: name.into() };
                 return self.hide(&place).map_err(subject.failed("white out"));
             }
-            Meaning::File | Meaning::Ignored => {}
-        }
-        let place = Place { parent, name: (*name).into() };
+            Action::Put(name) => name,
+        };
+        let place = Place { parent, name: name.into() };
         match entry.kind {
             Kind::Directory => self.put_directory(&place, entry, &subject),
             Kind::File => self.put_file(&place, entry, reader, &subject),
             Kind::HardLink => self.put_hard_link(&place, entry, &subject),
-            Kind::CharDevice if entry.device == (0, 0) => {
-                self.hide(&place).map_err(subject.failed("white out"))
-            }
             Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
                 self.put_node(&place, entry, &subject)
             }
@@ -206,9 +185,6 @@ impl Builder {
     }
 
     fn put_root(&mut self, entry: &Entry, subject: &Subject<'_>) -> Result<(), StorageError> {
-        if entry.kind != Kind::Directory {
-            return Err(subject.refused("the root of a layer must be a directory"));
-        }
         self.dress_directory(ROOT, entry).map_err(subject.failed("set attributes of"))
     }
 
@@ -286,15 +262,11 @@ impl Builder {
         entry: &Entry,
         subject: &Subject<'_>,
     ) -> Result<(), StorageError> {
-        let components =
-            names::components(&entry.link).map_err(|reason| subject.refused(reason))?;
-        let (name, parents) =
-            components.split_last().ok_or_else(|| subject.refused("hard link to the root"))?;
-        let parents = parents.join(&b'/');
+        let (parents, name) = link_target(entry, subject)?;
         let (dir, _) = self.walk(&parents).map_err(subject.failed("link"))?;
         let target = Place {
             parent: Rc::new(Parent { asked: Vec::new(), real: Vec::new(), id: dir }),
-            name: (*name).into(),
+            name: name.into(),
         };
         let found = self.look_up(&target).map_err(subject.failed("link"))?;
         let found = found.ok_or(Errno::NOENT).map_err(subject.failed("link"))?;
@@ -326,12 +298,8 @@ impl Builder {
                 return Err(subject.refused("zero byte in a link"));
             }
             Kind::Symlink => Body::Symlink(entry.link.as_slice().into()),
-            Kind::CharDevice => {
-                Body::CharDevice(device(entry).map_err(|why| subject.refused(why))?)
-            }
-            Kind::BlockDevice => {
-                Body::BlockDevice(device(entry).map_err(|why| subject.refused(why))?)
-            }
+            Kind::CharDevice => Body::CharDevice(device(entry, subject)?),
+            Kind::BlockDevice => Body::BlockDevice(device(entry, subject)?),
             _ => Body::Fifo,
         };
         self.make_room(place, old);
@@ -599,11 +567,9 @@ fn dress(inode: &mut Inode, entry: &Entry) -> rustix::io::Result<()> {
 }
 
 /// The kernel's form of 32 bits: 12 for the major number, 20 for the minor.
-fn device(entry: &Entry) -> Result<u32, &'static str> {
+fn device(entry: &Entry, subject: &Subject<'_>) -> Result<u32, StorageError> {
+    check_device(entry, subject)?;
     let (major, minor) = entry.device;
-    if major > 0xfff || minor > 0xf_ffff {
-        return Err("device number out of range");
-    }
     Ok(minor & 0xff | major << 8 | (minor & !0xff) << 12)
 }
 

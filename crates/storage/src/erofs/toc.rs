@@ -28,6 +28,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::model::{Attributes, Body, Data, Directory, Extent, HOLE, Id, Inode, ROOT, Tree};
 use super::{BLOCK, BLOCK_BITS, xattr};
+use crate::hashing::Hashing;
 
 /// About the size that the table of a layer can have.
 pub(crate) const MAX_WEIGHT: u64 = 256 << 20;
@@ -41,22 +42,22 @@ const DEPTH_MAX: usize = 2100;
 type Refusal = &'static str;
 
 pub(super) fn write(tree: &Tree, tar_length: u64, output: &mut impl Write) -> io::Result<()> {
-    let mut output = Hashing { output, hasher: Sha256::new() };
-    output.write_all(MAGIC)?;
-    output.write_all(&tar_length.to_le_bytes())?;
+    let mut hashing = Hashing::new(output);
+    hashing.write_all(MAGIC)?;
+    hashing.write_all(&tar_length.to_le_bytes())?;
     let mut numbers = BTreeMap::new();
     let mut stack: Vec<(&[u8], Id)> = vec![(b"", ROOT)];
     let mut record = Vec::new();
     while let Some((name, id)) = stack.pop() {
         record.clear();
         put_record(&mut record, tree, name, id, &mut numbers);
-        output.write_all(&record)?;
+        hashing.write_all(&record)?;
         if let Some(directory) = tree.directory(id) {
             stack.extend(directory.names.iter().rev().map(|(name, id)| (&**name, *id)));
         }
     }
-    let digest = output.hasher.finalize();
-    output.output.write_all(&digest)
+    let digest = hashing.finish();
+    output.write_all(&digest)
 }
 
 fn put_record(
@@ -398,21 +399,4 @@ fn put_number(output: &mut Vec<u8>, mut value: u64) {
 fn put_bytes(output: &mut Vec<u8>, bytes: &[u8]) {
     put_number(output, bytes.len() as u64);
     output.extend_from_slice(bytes);
-}
-
-struct Hashing<'output, W> {
-    output: &'output mut W,
-    hasher: Sha256,
-}
-
-impl<W: Write> Write for Hashing<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.output.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
-    }
 }

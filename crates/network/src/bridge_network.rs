@@ -8,17 +8,15 @@ use crate::bridge::{self, Bridge, Wanted};
 use crate::config::NetworkConfig;
 use crate::error::NetworkError;
 use crate::firewall::BridgeRules;
-use crate::ipam::Pool;
-use crate::networks::PoolInfo;
+use crate::info::PoolInfo;
+use crate::pools::{Pools, own_address};
 use crate::records::{NetworkRecord, PoolRecord, UserNetwork};
-use crate::subnet::Subnet;
 use crate::user::BridgeOptions;
 
 #[derive(Debug)]
 pub(crate) struct BridgeNetwork {
     pub bridge: Bridge,
-    ipv4: Option<Pool>,
-    ipv6: Option<Pool>,
+    pub pools: Pools,
     pub gateway_v4: Option<IpAddr>,
     pub gateway_v6: Option<IpAddr>,
     pub mtu: u32,
@@ -36,13 +34,18 @@ impl BridgeNetwork {
         route: &mut Socket,
     ) -> Result<Self, NetworkError> {
         let bridge = bridge::set_up_default(name, config, route)?;
-        let ipv4 = bridge.ipv4.map(|own| make_pool(own, config.fixed_cidr)).transpose()?;
-        let ipv6 = bridge.ipv6.map(|own| make_pool(own, None)).transpose()?;
+        let mut pools = Pools::default();
+        for own in bridge.addresses() {
+            pools.add(own, config.fixed_cidr.filter(|_| own.is_ipv4()))?;
+        }
         let (gateway_v4, gateway_v6) = bridge::gateways(&bridge, config);
-        let mut network = Self {
+        // A gateway that is not the bridge may lie in the pools as well.
+        for ip in gateway_v4.into_iter().chain(gateway_v6) {
+            pools.reserve(ip);
+        }
+        Ok(Self {
             bridge,
-            ipv4,
-            ipv6,
+            pools,
             gateway_v4,
             gateway_v6,
             mtu: config.mtu,
@@ -50,12 +53,7 @@ impl BridgeNetwork {
             masquerade: config.ip_masq,
             internal: false,
             bind_ip: config.default_bind_ip,
-        };
-        // A gateway that is not the bridge may lie in the pools as well.
-        for ip in gateway_v4.into_iter().chain(gateway_v6) {
-            network.reserve(ip);
-        }
-        Ok(network)
+        })
     }
 
     /// Makes or completes the bridge of a user's network.
@@ -77,12 +75,13 @@ impl BridgeNetwork {
         let ipv4 = pool_v4.filter(|_| !options.isolated_v4).map(own_address);
         let ipv6 = pool_v6.filter(|_| !options.isolated_v6).map(own_address);
         let bridge = bridge::set_up(&wanted, ipv4, ipv6, route)?;
+        let mut pools = Pools::default();
+        pool_v4.into_iter().chain(pool_v6).try_for_each(|pool| pools.add_record(pool))?;
         // Isolated ones are internal: no container is told of these.
         Ok(Self {
             gateway_v4: pool_v4.map(|pool| pool.gateway),
             gateway_v6: pool_v6.map(|pool| pool.gateway),
-            ipv4: pool_v4.map(pool_from).transpose()?,
-            ipv6: pool_v6.map(pool_from).transpose()?,
+            pools,
             bridge,
             mtu: options.mtu,
             icc: options.icc,
@@ -108,46 +107,6 @@ impl BridgeNetwork {
         Ok(())
     }
 
-    /// Takes an address; false when it is taken or outside.
-    pub(crate) fn reserve(&mut self, ip: IpAddr) -> bool {
-        self.pool(ip).is_some_and(|pool| pool.reserve(ip))
-    }
-
-    pub(crate) fn contains(&mut self, ip: IpAddr) -> bool {
-        self.pool(ip).is_some()
-    }
-
-    pub(crate) fn release(&mut self, ip: IpAddr) {
-        if let Some(pool) = self.pool(ip) {
-            pool.release(ip);
-        }
-    }
-
-    fn pool(&mut self, ip: IpAddr) -> Option<&mut Pool> {
-        let pool = if ip.is_ipv4() { self.ipv4.as_mut() } else { self.ipv6.as_mut() };
-        pool.filter(|pool| pool.subnet().contains(ip))
-    }
-
-    /// The addresses that were asked for, else the next free ones. All or none.
-    pub(crate) fn allocate(
-        &mut self,
-        network: &str,
-        ipv4: Option<IpAddr>,
-        ipv6: Option<IpAddr>,
-    ) -> Result<(Option<Subnet>, Option<Subnet>), NetworkError> {
-        let first = self.ipv4.as_mut().map(|pool| take(pool, ipv4, network, 4)).transpose()?;
-        let second = self.ipv6.as_mut().map(|pool| take(pool, ipv6, network, 6)).transpose();
-        match second {
-            Ok(second) => Ok((first, second)),
-            Err(error) => {
-                if let Some(first) = first {
-                    self.release(first.ip());
-                }
-                Err(error)
-            }
-        }
-    }
-
     pub(crate) fn rules(&self) -> BridgeRules {
         let addresses = || self.bridge.addresses();
         BridgeRules {
@@ -169,17 +128,17 @@ impl BridgeNetwork {
     }
 
     /// The default bridge's pools, for inspection.
-    pub(crate) fn pools(&self, config: &NetworkConfig) -> Vec<PoolInfo> {
+    pub(crate) fn pools_shown(&self, config: &NetworkConfig) -> Vec<PoolInfo> {
         let info = |subnet, ip_range, gateway| PoolInfo {
             subnet,
             ip_range,
             gateway: Some(gateway),
             auxiliary: Default::default(),
         };
-        let ipv4 = self.ipv4.as_ref().zip(self.gateway_v4);
-        let ipv4 = ipv4.map(|(pool, gateway)| info(pool.subnet(), config.fixed_cidr, gateway));
-        let ipv6 = self.ipv6.as_ref().zip(self.gateway_v6);
-        let ipv6 = ipv6.map(|(pool, gateway)| info(pool.subnet(), None, gateway));
+        let ipv4 = self.pools.subnet(true).zip(self.gateway_v4);
+        let ipv4 = ipv4.map(|(subnet, gateway)| info(subnet, config.fixed_cidr, gateway));
+        let ipv6 = self.pools.subnet(false).zip(self.gateway_v6);
+        let ipv6 = ipv6.map(|(subnet, gateway)| info(subnet, None, gateway));
         ipv4.into_iter().chain(ipv6).collect()
     }
 }
@@ -212,51 +171,4 @@ pub(crate) fn network_of(owner: &str) -> Option<&str> {
 
 fn pool_of(user: &UserNetwork, ipv4: bool) -> Option<&PoolRecord> {
     user.pools.iter().find(|pool| pool.subnet.is_ipv4() == ipv4)
-}
-
-/// The bridge is the gateway.
-fn own_address(pool: &PoolRecord) -> Subnet {
-    Subnet::new(pool.gateway, pool.subnet.prefix()).expect("of the subnet's family")
-}
-
-pub(crate) fn pool_from(record: &PoolRecord) -> Result<Pool, NetworkError> {
-    let mut pool = make_pool(own_address(record), record.ip_range)?;
-    for ip in record.auxiliary.values() {
-        pool.reserve(*ip);
-    }
-    Ok(pool)
-}
-
-pub(crate) fn pool_of_family(pool: &Pool, ipv4: bool) -> bool {
-    pool.subnet().is_ipv4() == ipv4
-}
-
-pub(crate) fn take(
-    pool: &mut Pool,
-    asked: Option<IpAddr>,
-    network: &str,
-    family: u8,
-) -> Result<Subnet, NetworkError> {
-    let ip = match asked {
-        Some(ip) if !pool.subnet().contains(ip) => {
-            return Err(NetworkError::AddressOutside { ip });
-        }
-        Some(ip) => pool.reserve(ip).then_some(ip).ok_or(NetworkError::AddressInUse { ip })?,
-        None => pool
-            .allocate()
-            .ok_or_else(|| NetworkError::AddressesExhausted { name: network.to_owned(), family })?,
-    };
-    Ok(Subnet::new(ip, pool.subnet().prefix()).expect("the pool's own prefix"))
-}
-
-/// Makes the pool around the bridge's own address.
-fn make_pool(own: Subnet, range: Option<Subnet>) -> Result<Pool, NetworkError> {
-    if let Some(range) = range
-        && !(own.contains(range.at(0)) && own.contains(range.at(range.last_offset())))
-    {
-        return Err(NetworkError::RangeOutside { range, subnet: own.network() });
-    }
-    let mut pool = Pool::new(own, range);
-    pool.reserve(own.ip());
-    Ok(pool)
 }

@@ -592,18 +592,18 @@ fn forward_rules(plan: &Plan, missing: &Missing) -> Vec<Rule> {
     rules
 }
 
-/// SYN without ACK.
+/// SYN without ACK, whatever else is set.
 fn begins_tcp() -> Rule {
     const TCP: u8 = 6;
-    const FLAGS: u8 = 0x17;
+    const FLAGS: u32 = 13;
     const SYN: u8 = 0x02;
-    vec![
-        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
-        Expression::Equal { register: 1, value: vec![TCP] },
-        Expression::LoadPacket { layer: Layer::Transport, offset: 13, length: 1, register: 1 },
-        Expression::And { register: 1, mask: vec![FLAGS] },
+    const ACK: u8 = 0x10;
+    let flags = [
+        Expression::LoadPacket { layer: Layer::Transport, offset: FLAGS, length: 1, register: 1 },
+        Expression::And { register: 1, mask: vec![SYN | ACK] },
         Expression::Equal { register: 1, value: vec![SYN] },
-    ]
+    ];
+    [transport_is(TCP), flags.into()].concat()
 }
 
 fn masquerade_rules(plan: &Plan, missing: &Missing) -> Vec<Rule> {
@@ -791,23 +791,12 @@ fn conversation(family: Family, way: Way) -> Rule {
 
 /// Frames between ports, through doors.
 fn door_rules() -> Vec<Rule> {
-    const TCP: u8 = 6;
-    const FLAGS: u32 = 13;
-    const SYN: u8 = 1 << 1;
-    const ACK: u8 = 1 << 4;
     let through = |key| {
         vec![
             Expression::LoadMeta { key, register: 1 },
             Expression::InSet { set: "doors", register: 1 },
         ]
     };
-    let begins = vec![
-        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
-        Expression::Equal { register: 1, value: vec![TCP] },
-        Expression::LoadPacket { layer: Layer::Transport, offset: FLAGS, length: 1, register: 1 },
-        Expression::And { register: 1, mask: vec![SYN | ACK] },
-        Expression::Equal { register: 1, value: vec![SYN] },
-    ];
     let [solicits, advertises] =
         NEIGHBOUR_DISCOVERY.map(|kind| [carries(IPV6), icmpv6_is(kind), accept()].concat());
     vec![
@@ -816,7 +805,7 @@ fn door_rules() -> Vec<Rule> {
         advertises,
         [conversation(Family::Ipv4, Way::There), accept()].concat(),
         [conversation(Family::Ipv6, Way::There), accept()].concat(),
-        [through(Meta::OutputName), begins, drop_it()].concat(),
+        [through(Meta::OutputName), begins_tcp(), drop_it()].concat(),
         [conversation(Family::Ipv4, Way::Back), accept()].concat(),
         [conversation(Family::Ipv6, Way::Back), accept()].concat(),
         [through(Meta::InputName), drop_it()].concat(),
@@ -892,11 +881,17 @@ fn carries(protocol: u16) -> Rule {
 
 fn icmpv6_is(kind: u8) -> Rule {
     const ICMPV6: u8 = 58;
-    vec![
-        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
-        Expression::Equal { register: 1, value: vec![ICMPV6] },
+    let kind = [
         Expression::LoadPacket { layer: Layer::Transport, offset: 0, length: 1, register: 1 },
         Expression::Equal { register: 1, value: vec![kind] },
+    ];
+    [transport_is(ICMPV6), kind.into()].concat()
+}
+
+fn transport_is(protocol: u8) -> Rule {
+    vec![
+        Expression::LoadMeta { key: Meta::L4Protocol, register: 1 },
+        Expression::Equal { register: 1, value: vec![protocol] },
     ]
 }
 

@@ -19,11 +19,11 @@ use sys::netlink::route::{self, Link};
 use sys::netlink::{Batch, Socket};
 
 use crate::bridge;
-use crate::bridge_network::{self, pool_of_family, take};
+use crate::bridge_network;
+use crate::endpoint::{EndpointRequest, as_v4, as_v6};
 use crate::error::NetworkError;
 use crate::features::Module;
-use crate::ipam::Pool;
-use crate::networks::EndpointRequest;
+use crate::pools::Pools;
 use crate::records::{NetworkRecord, UserNetwork};
 use crate::subnet::Subnet;
 
@@ -125,8 +125,9 @@ pub(crate) struct ParentNetwork {
     pub parent: String,
     pub kind: LinkKind,
     internal: bool,
-    /// With the gateway in each; of a family the first that has room is used.
-    pools: Vec<(Pool, IpAddr)>,
+    pub pools: Pools,
+    /// One in each subnet.
+    gateways: Vec<IpAddr>,
 }
 
 impl ParentNetwork {
@@ -161,13 +162,16 @@ impl ParentNetwork {
             true => user.enable_ipv4,
             false => user.enable_ipv6,
         };
-        let pools = user.pools.iter().filter(|pool| enabled(&pool.subnet));
-        let pools = pools.map(|pool| Ok((bridge_network::pool_from(pool)?, pool.gateway)));
+        let mut pools = Pools::default();
+        for pool in user.pools.iter().filter(|pool| enabled(&pool.subnet)) {
+            pools.add_record(pool)?;
+        }
         Ok(Self {
             parent,
             kind: options.kind,
             internal: user.internal || options.parent.is_none(),
-            pools: pools.collect::<Result<_, NetworkError>>()?,
+            pools,
+            gateways: user.pools.iter().map(|pool| pool.gateway).collect(),
         })
     }
 
@@ -197,78 +201,17 @@ impl ParentNetwork {
         route.transact(&mut batch).map_err(kernel(&self.parent))
     }
 
-    /// Takes an address; false when it is taken or outside.
-    pub(crate) fn reserve(&mut self, ip: IpAddr) -> bool {
-        self.pool(ip).is_some_and(|pool| pool.reserve(ip))
+    /// Where the subnet of this address ends.
+    pub(crate) fn gateway(&self, own: Subnet) -> Option<IpAddr> {
+        let mut gateways = self.gateways.iter().filter(|_| !self.internal);
+        gateways.find(|gateway| own.contains(**gateway)).copied()
     }
 
-    pub(crate) fn contains(&mut self, ip: IpAddr) -> bool {
-        self.pool(ip).is_some()
-    }
-
-    pub(crate) fn release(&mut self, ip: IpAddr) {
-        if let Some(pool) = self.pool(ip) {
-            pool.release(ip);
-        }
-    }
-
-    fn pool(&mut self, ip: IpAddr) -> Option<&mut Pool> {
-        let mut pools = self.pools.iter_mut().map(|(pool, _)| pool);
-        pools.find(|pool| pool.subnet().contains(ip))
-    }
-
-    /// An address of each family that the network has, with its gateway. All or none.
-    pub(crate) fn allocate(
-        &mut self,
-        name: &str,
-        asked: [Option<IpAddr>; 2],
-    ) -> Result<[Option<Place>; 2], NetworkError> {
-        let [v4, v6] = asked;
-        let first = self.allocate_one(name, true, v4)?;
-        match self.allocate_one(name, false, v6) {
-            Ok(second) => Ok([first, second]),
-            Err(error) => {
-                if let Some(first) = first {
-                    self.release(first.own.ip());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn allocate_one(
-        &mut self,
-        name: &str,
-        ipv4: bool,
-        asked: Option<IpAddr>,
-    ) -> Result<Option<Place>, NetworkError> {
-        let internal = self.internal;
-        let mut outcome = Ok(None);
-        let fits = |pool: &Pool| {
-            pool_of_family(pool, ipv4) && asked.is_none_or(|ip| pool.subnet().contains(ip))
-        };
-        for (pool, gateway) in self.pools.iter_mut().filter(|(pool, _)| fits(pool)) {
-            match take(pool, asked, name, if ipv4 { 4 } else { 6 }) {
-                Ok(own) => {
-                    let gateway = (!internal).then_some(*gateway);
-                    return Ok(Some(Place { own, gateway }));
-                }
-                // Another subnet may have room.
-                Err(error @ NetworkError::AddressesExhausted { .. }) => outcome = Err(error),
-                Err(error) => return Err(error),
-            }
-        }
-        match asked {
-            Some(ip) if matches!(outcome, Ok(None)) => Err(NetworkError::AddressOutside { ip }),
-            _ => outcome,
-        }
-    }
-
-    /// The link of a container at these places.
+    /// The link of a container with these addresses.
     pub(crate) fn interface(
         &self,
         request: &EndpointRequest<'_>,
-        places: &[Option<Place>; 2],
+        own: [Option<Subnet>; 2],
         route: &mut Socket,
     ) -> Result<Interface, NetworkError> {
         let links = route::links(route).map_err(NetworkError::kernel(&self.parent))?;
@@ -279,36 +222,23 @@ impl ParentNetwork {
             self.kind,
             LinkKind::Ipvlan { .. } | LinkKind::Macvlan { mode: LinkKind::MACVLAN_PASSTHRU }
         );
-        let own = request.mac.unwrap_or_else(bridge::random_mac);
-        let gateway = |place: &Option<Place>| place.as_ref().and_then(|place| place.gateway);
+        let mac = request.mac.unwrap_or_else(bridge::random_mac);
+        let [gateway_v4, gateway_v6] = own.map(|own| own.and_then(|own| self.gateway(own)));
         Ok(Interface {
             link: self.kind,
             host_name: String::new(),
             container_name: request.interface_name.to_owned(),
             bridge: self.parent.clone(),
             alias: String::new(),
-            mac: if shared { parent.mac.unwrap_or(own) } else { own },
+            mac: if shared { parent.mac.unwrap_or(mac) } else { mac },
             mtu: parent.mtu,
             isolated: false,
             hairpin: false,
-            addresses: places.iter().flatten().map(|at| (at.own.ip(), at.own.prefix())).collect(),
-            gateway_v4: match gateway(&places[0]) {
-                Some(IpAddr::V4(ip)) => Some(ip),
-                _ => None,
-            },
-            gateway_v6: match gateway(&places[1]) {
-                Some(IpAddr::V6(ip)) => Some(ip),
-                _ => None,
-            },
+            addresses: own.iter().flatten().map(|own| (own.ip(), own.prefix())).collect(),
+            gateway_v4: gateway_v4.and_then(as_v4),
+            gateway_v6: gateway_v6.and_then(as_v6),
         })
     }
-}
-
-/// An address with the length of its subnet, and where that subnet ends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub own: Subnet,
-    pub gateway: Option<IpAddr>,
 }
 
 /// Whoever passes a link through has it for itself.

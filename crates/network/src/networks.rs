@@ -8,141 +8,32 @@
 //! is gone by then, or goes with its namespace. A crash in between leaves an address and set
 //! elements in no container's name: [`Networks::reconcile`] at the next start forgets both.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use metadata::Store;
 use runtime::spec::{Interface, LinkKind};
-use serde::{Deserialize, Serialize};
 use spec::Id;
-use sys::netlink::route::{self, Link};
-use sys::netlink::{Batch, Socket};
+use sys::netlink::Socket;
+use sys::netlink::route;
 
-use crate::bridge::{self, Bridge, Wanted};
+use crate::bridge::{self, Wanted};
 use crate::bridge_network::{self, BridgeNetwork};
 use crate::config::NetworkConfig;
 use crate::conntrack;
+use crate::endpoint::{Endpoint, EndpointRequest, as_v4, as_v6, bare_endpoint, members};
 use crate::error::NetworkError;
 use crate::features::{Missing, Module};
-use crate::firewall::Member;
-use crate::links::{self, LinkRules, Links};
-use crate::macvlan::ParentNetwork;
+use crate::info::{NetworkInfo, is_predefined};
+use crate::links::{self, Links};
 use crate::names::NameTable;
 use crate::ports::{self, Place, PortRequest, Published};
-use crate::records::{self, DEFAULT_NETWORKS, NETWORKS, NetworkRecord};
-use crate::subnet::Subnet;
+use crate::records::{self, NETWORKS, NetworkRecord};
+use crate::state::State;
 use crate::user::{self, NetworkRequest};
 use crate::wall::Wall;
-
-/// What a container asks of a network.
-#[derive(Debug, Clone)]
-pub struct EndpointRequest<'a> {
-    pub container: &'a Id,
-    /// `eth0`, or the next free.
-    pub interface_name: &'a str,
-    pub ipv4: Option<Ipv4Addr>,
-    pub ipv6: Option<Ipv6Addr>,
-    pub mac: Option<[u8; 6]>,
-    /// By which the others of the network find it, its own first.
-    pub names: Vec<String>,
-}
-
-/// A container's place in a network. Plain data: kept with the container, and given back to
-/// [`Networks::reconcile`] after a restart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Endpoint {
-    pub endpoint_id: Id,
-    pub network_id: Id,
-    pub network_name: String,
-    pub container: Id,
-    /// None on `host` and `none`.
-    pub interface: Option<Interface>,
-    pub ipv4: Option<Subnet>,
-    pub gateway_v4: Option<IpAddr>,
-    pub ipv6: Option<Subnet>,
-    pub gateway_v6: Option<IpAddr>,
-    #[serde(default)]
-    pub published: Vec<Published>,
-    /// As in the request; whoever reads an endpoint from a record says them anew.
-    #[serde(skip)]
-    pub names: Vec<String>,
-}
-
-impl Endpoint {
-    /// `02:42:ac:11:00:02`; empty without an interface.
-    pub fn mac_text(&self) -> String {
-        self.interface.as_ref().map(|interface| format_mac(interface.mac)).unwrap_or_default()
-    }
-
-    /// The addresses without their prefix lengths.
-    pub fn ips(&self) -> Vec<IpAddr> {
-        self.ipv4.iter().chain(&self.ipv6).map(Subnet::ip).collect()
-    }
-
-    /// The network's driver.
-    pub fn driver(&self) -> &'static str {
-        match (self.interface.as_ref().map(|interface| interface.link), &*self.network_name) {
-            (Some(LinkKind::Macvlan { .. }), _) => "macvlan",
-            (Some(LinkKind::Ipvlan { .. }), _) => "ipvlan",
-            (None, "none") => "null",
-            (None, "host") => "host",
-            _ => "bridge",
-        }
-    }
-
-    pub(crate) fn member(&self) -> Option<Member> {
-        let interface = self.interface.as_ref().filter(|own| !own.host_name.is_empty())?;
-        let (port, mac) = (interface.host_name.clone(), interface.mac);
-        Some(Member { port, mac, ips: self.ips(), published: self.published.clone() })
-    }
-}
-
-/// A network as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkInfo {
-    pub id: Id,
-    pub name: String,
-    pub driver: String,
-    pub scope: &'static str,
-    pub created_nanos: i64,
-    pub enable_ipv4: bool,
-    pub enable_ipv6: bool,
-    pub internal: bool,
-    pub attachable: bool,
-    pub ingress: bool,
-    pub pools: Vec<PoolInfo>,
-    pub ipam_options: Option<BTreeMap<String, String>>,
-    pub options: BTreeMap<String, String>,
-    pub labels: BTreeMap<String, String>,
-    pub endpoints: Vec<EndpointSummary>,
-}
-
-impl NetworkInfo {
-    /// One of those that every daemon has.
-    pub fn is_predefined(&self) -> bool {
-        is_predefined(&self.name)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolInfo {
-    pub subnet: Subnet,
-    pub ip_range: Option<Subnet>,
-    pub gateway: Option<IpAddr>,
-    pub auxiliary: BTreeMap<String, IpAddr>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointSummary {
-    pub container: Id,
-    pub endpoint_id: Id,
-    pub mac: String,
-    /// With the prefix length.
-    pub ipv4: Option<Subnet>,
-    pub ipv6: Option<Subnet>,
-}
 
 /// All networks of a daemon.
 #[derive(Debug)]
@@ -154,26 +45,6 @@ pub struct Networks {
     state: Mutex<State>,
     /// Apart from the state, so that no query waits for the kernel.
     names: RwLock<NameTable>,
-}
-
-#[derive(Debug)]
-pub(crate) struct State {
-    pub route: Socket,
-    pub wall: Wall,
-    /// By name.
-    pub records: Vec<NetworkRecord>,
-    /// By the network's id.
-    pub bridges: HashMap<Id, BridgeNetwork>,
-    /// Those on a link of the host, likewise.
-    pub parents: HashMap<Id, ParentNetwork>,
-    pub endpoints: HashMap<(Id, Id), Endpoint>,
-    links: Links,
-    /// Where the next search in the ephemeral range begins.
-    next_port: u16,
-    /// What bridges need and the kernel does not have.
-    pub missing: Missing,
-    /// Links that belonged to nobody at the last check.
-    pub suspects: HashSet<String>,
 }
 
 impl Networks {
@@ -279,18 +150,17 @@ impl Networks {
     /// Tells the others of the network the endpoint's names, in place of earlier ones.
     pub fn name(&self, endpoint: &Endpoint) {
         let Endpoint { network_id, container, names, .. } = endpoint;
-        let mut table = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        table.insert(network_id, container, names, &endpoint.ips());
+        self.names_mut().insert(network_id, container, names, &endpoint.ips());
     }
 
     /// The addresses of those in a network that have a name, which is in lower case.
     pub fn addresses(&self, network: &Id, name: &str) -> Vec<IpAddr> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).addresses(network, name)
+        self.names().addresses(network, name)
     }
 
     /// The name of who is at an address of a network.
     pub fn name_at(&self, network: &Id, ip: IpAddr) -> Option<String> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).name(network, ip)
+        self.names().name(network, ip)
     }
 
     /// Lets a container in the default network reach ports of others where neighbours may not, from
@@ -403,13 +273,15 @@ impl Networks {
         let id = state.record(network)?.id.clone();
         let key = (id, container.clone());
         let Some(endpoint) = state.endpoints.remove(&key) else { return Ok(()) };
-        self.names.write().unwrap_or_else(PoisonError::into_inner).remove(&key.0, container);
+        self.names_mut().remove(&key.0, container);
         if endpoint.network_name == "bridge" {
             state.links.forget(container);
         }
         let closed = state.open_links();
         for ip in endpoint.ips() {
-            state.release(&key.0, ip);
+            if let Some(pools) = state.pools(&key.0) {
+                pools.release(ip);
+            }
         }
         let forgotten = match endpoint.member() {
             Some(member) => state.wall.forget(&member, &members(&state.endpoints)),
@@ -426,7 +298,7 @@ impl Networks {
         let state = &mut *self.lock();
         let mut errors = Vec::new();
         state.endpoints.clear();
-        self.names.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.names_mut().clear();
         state.links.clear();
         for endpoint in live {
             self.name(endpoint);
@@ -631,13 +503,14 @@ impl Networks {
             false => NetworkError::NoBridge,
         };
         let network = state.bridges.get_mut(&record.id).ok_or(no_bridge)?;
-        let asked = request.ipv4.is_some() || request.ipv6.is_some();
-        if asked && record.user.is_none() {
+        let asked = request.addresses();
+        if asked.iter().any(Option::is_some) && record.user.is_none() {
             return Err(NetworkError::AddressOnDefault);
         }
         let host_name = free_link_name(&state.route)?;
-        let asked = (request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6));
-        let (ipv4, ipv6) = network.allocate(&record.name, asked.0, asked.1)?;
+        // Of a family that the bridge does not have, it is as if none was asked for.
+        let asked = asked.map(|ip| ip.filter(|ip| network.pools.subnet(ip.is_ipv4()).is_some()));
+        let [ipv4, ipv6] = network.pools.allocate(&record.name, asked)?;
         let addresses = ipv4.into_iter().chain(ipv6);
         let (gateway_v4, gateway_v6) = match network.internal {
             true => (None, None),
@@ -654,14 +527,8 @@ impl Networks {
             isolated: !network.icc,
             hairpin: false,
             addresses: addresses.map(|own| (own.ip(), own.prefix())).collect(),
-            gateway_v4: match gateway_v4 {
-                Some(IpAddr::V4(ip)) => Some(ip),
-                _ => None,
-            },
-            gateway_v6: match gateway_v6 {
-                Some(IpAddr::V6(ip)) => Some(ip),
-                _ => None,
-            },
+            gateway_v4: gateway_v4.and_then(as_v4),
+            gateway_v6: gateway_v6.and_then(as_v6),
         };
         let endpoint = Endpoint {
             interface: Some(interface),
@@ -675,7 +542,7 @@ impl Networks {
         let admitted = state.wall.admit(member, || members(&state.endpoints));
         admitted.inspect_err(|_| {
             for ip in endpoint.ips() {
-                network.release(ip);
+                network.pools.release(ip);
             }
         })?;
         Ok(endpoint)
@@ -692,85 +559,22 @@ impl Networks {
             state.open_parent(record, &self.instance)?;
         }
         let network = state.parents.get_mut(&record.id).ok_or(NetworkError::NoBridge)?;
-        let asked = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
-        let places = network.allocate(&record.name, asked)?;
-        let interface = network.interface(request, &places, &mut state.route);
+        let own = network.pools.allocate(&record.name, request.addresses())?;
+        let interface = network.interface(request, own, &mut state.route);
         let interface = interface.inspect_err(|_| {
-            for place in places.iter().flatten() {
-                network.release(place.own.ip());
+            for own in own.iter().flatten() {
+                network.pools.release(own.ip());
             }
         })?;
-        let [v4, v6] = places;
+        let [ipv4, ipv6] = own;
         Ok(Endpoint {
             interface: Some(interface),
-            ipv4: v4.map(|place| place.own),
-            gateway_v4: v4.and_then(|place| place.gateway),
-            ipv6: v6.map(|place| place.own),
-            gateway_v6: v6.and_then(|place| place.gateway),
+            ipv4,
+            gateway_v4: ipv4.and_then(|own| network.gateway(own)),
+            ipv6,
+            gateway_v6: ipv6.and_then(|own| network.gateway(own)),
             ..bare_endpoint(record, request)
         })
-    }
-
-    fn describe(&self, record: &NetworkRecord, state: &State) -> NetworkInfo {
-        let bridge = state.bridges.get(&record.id);
-        let mut endpoints: Vec<_> = state
-            .endpoints
-            .values()
-            .filter(|endpoint| endpoint.network_id == record.id)
-            .map(summarize)
-            .collect();
-        endpoints.sort_by(|one, other| one.container.cmp(&other.container));
-        let mut info = NetworkInfo {
-            id: record.id.clone(),
-            name: record.name.clone(),
-            driver: record.driver.clone(),
-            scope: "local",
-            created_nanos: record.created_nanos,
-            enable_ipv4: true,
-            enable_ipv6: bridge.is_some_and(|network| network.gateway_v6.is_some()),
-            internal: false,
-            attachable: false,
-            ingress: false,
-            pools: Vec::new(),
-            ipam_options: None,
-            options: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            endpoints,
-        };
-        match (&record.user, bridge) {
-            (Some(user), _) => {
-                info.enable_ipv4 = user.enable_ipv4;
-                info.enable_ipv6 = user.enable_ipv6;
-                info.internal = user.internal;
-                info.attachable = user.attachable;
-                info.pools = user.pools.iter().map(pool_info).collect();
-                info.ipam_options.clone_from(&user.ipam_options);
-                info.options.clone_from(&user.options);
-                info.labels.clone_from(&user.labels);
-            }
-            (None, Some(network)) => {
-                info.pools = network.pools(&self.config);
-                info.options = self.options(&network.bridge);
-            }
-            (None, None) => {}
-        }
-        info
-    }
-
-    fn options(&self, bridge: &Bridge) -> BTreeMap<String, String> {
-        let bind = self.config.default_bind_ip.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into());
-        let options = [
-            ("bridge.default_bridge", "true".to_owned()),
-            ("bridge.enable_icc", self.config.icc.to_string()),
-            ("bridge.enable_ip_masquerade", self.config.ip_masq.to_string()),
-            ("bridge.host_binding_ipv4", bind.to_string()),
-            ("bridge.name", bridge.name.clone()),
-            ("driver.mtu", self.config.mtu.to_string()),
-        ];
-        options
-            .into_iter()
-            .map(|(key, value)| (format!("com.docker.network.{key}"), value))
-            .collect()
     }
 
     /// At the start all of them.
@@ -782,196 +586,17 @@ impl Networks {
         state.remove_links(&names, &self.instance)
     }
 
+    fn names(&self) -> RwLockReadGuard<'_, NameTable> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names_mut(&self) -> RwLockWriteGuard<'_, NameTable> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves nothing half-changed that the next reconcile does not mend.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn record(&self, network: &str) -> Result<&NetworkRecord, NetworkError> {
-        let exact =
-            |record: &&NetworkRecord| record.name == network || record.id.as_str() == network;
-        // The API knows the network that containers get by default under this name as well.
-        let network = if network == "default" { "bridge" } else { network };
-        if let Some(record) = self.records.iter().find(exact) {
-            return Ok(record);
-        }
-        let mut begins = self
-            .records
-            .iter()
-            .filter(|record| !network.is_empty() && record.id.as_str().starts_with(network));
-        match (begins.next(), begins.next()) {
-            (Some(record), None) => Ok(record),
-            _ => Err(NetworkError::NotFound { name: network.to_owned() }),
-        }
-    }
-
-    /// Those of all networks.
-    fn subnets(&self) -> Vec<Subnet> {
-        let asked = self.records.iter().filter_map(|record| record.user.as_ref());
-        let asked = asked.flat_map(|user| user.pools.iter().map(|pool| pool.subnet));
-        let open = self.bridges.values().flat_map(|network| network.bridge.addresses());
-        asked.chain(open.map(|own| own.network())).collect()
-    }
-
-    /// Writes the rules of all bridges and has the host route for them.
-    pub(crate) fn let_route(&mut self, config: &NetworkConfig) -> Result<(), NetworkError> {
-        let ipv6 = self.bridges.values().any(|network| network.gateway_v6.is_some());
-        let (route, endpoints) = (&mut self.route, &self.endpoints);
-        self.wall.let_route(config, ipv6, || bridge::uplinks(route), || members(endpoints))?;
-        if self.wall.plan.ipv4 && self.wall.check_ports().is_ok() {
-            self.bridges.values().try_for_each(BridgeNetwork::open_loopback)?;
-        }
-        Ok(())
-    }
-
-    /// The host ends of containers in the default network, if they are kept apart.
-    fn apart_ports(&mut self, instance: &str) -> Result<BTreeSet<String>, NetworkError> {
-        if !self.bridges.values().any(|network| network.bridge.name == instance && !network.icc) {
-            return Ok(BTreeSet::new());
-        }
-        let links = route::links(&mut self.route).map_err(NetworkError::kernel(instance))?;
-        let bridge = links.iter().find(|link| link.name == instance).map(|link| link.index);
-        let ours = |link: &Link| link.master.is_some() && link.master == bridge;
-        Ok(links.iter().filter(|link| ours(link)).map(|link| link.name.clone()).collect())
-    }
-
-    fn open_links(&mut self) -> Result<(), NetworkError> {
-        if self.links.is_empty() && self.wall.plan.links == LinkRules::default() {
-            return Ok(());
-        }
-        let rules = self.link_rules();
-        self.wall.set_links(rules, || members(&self.endpoints))
-    }
-
-    /// What the firewall is to say of links, by who is in the default network now.
-    fn link_rules(&self) -> LinkRules {
-        let record = self.record("bridge").ok();
-        let apart = record
-            .filter(|record| self.bridges.get(&record.id).is_some_and(|network| !network.icc));
-        let Some(record) = apart else { return LinkRules::default() };
-        let inside = self.endpoints.values().filter(|endpoint| endpoint.network_id == record.id);
-        let interfaces = inside.clone().filter_map(|endpoint| endpoint.interface.as_ref());
-        let doors = interfaces.filter(|interface| !interface.isolated);
-        let addresses: HashMap<_, _> =
-            inside.map(|endpoint| (&endpoint.container, endpoint.ips())).collect();
-        LinkRules {
-            doors: doors.map(|interface| interface.host_name.clone()).collect(),
-            open: self.links.open(|id| addresses.get(id).map_or(&[], Vec::as_slice)),
-        }
-    }
-
-    /// Gives an address back; no error when there is no such network.
-    fn release(&mut self, network: &Id, ip: IpAddr) {
-        if let Some(network) = self.bridges.get_mut(network) {
-            network.release(ip);
-        }
-        if let Some(network) = self.parents.get_mut(network) {
-            network.release(ip);
-        }
-    }
-
-    /// Takes an address; false when somebody has it.
-    fn reserve(&mut self, network: &Id, ip: IpAddr) -> bool {
-        if let Some(network) = self.bridges.get_mut(network) {
-            return !network.contains(ip) || network.reserve(ip);
-        }
-        let network = self.parents.get_mut(network);
-        network.is_none_or(|network| !network.contains(ip) || network.reserve(ip))
-    }
-
-    /// Opens what can be of the networks on links of the host; the rest is tried again when
-    /// somebody wants in.
-    fn open_parents(&mut self, instance: &str) {
-        let records = self.records.clone();
-        let on_links = ["macvlan", "ipvlan"];
-        for record in records.iter().filter(|record| on_links.contains(&&*record.driver)) {
-            if let Err(error) = self.open_parent(record, instance) {
-                tracing::error!(network = record.name, %error, "set up a network");
-            }
-        }
-    }
-
-    fn open_parent(&mut self, record: &NetworkRecord, instance: &str) -> Result<(), NetworkError> {
-        let others: Vec<_> =
-            self.parents.iter().map(|(id, network)| (id.to_string(), network)).collect();
-        let mut network = ParentNetwork::open(record, instance, &others, &mut self.route)?;
-        let inside = self.endpoints.values().filter(|endpoint| endpoint.network_id == record.id);
-        for ip in inside.flat_map(Endpoint::ips) {
-            network.reserve(ip);
-        }
-        self.parents.insert(record.id.clone(), network);
-        Ok(())
-    }
-
-    fn close_parent(&mut self, record: &NetworkRecord, instance: &str) -> Result<(), NetworkError> {
-        let Some(network) = self.parents.remove(&record.id) else { return Ok(()) };
-        let mut others = self.parents.iter();
-        let heir = others.find(|(_, other)| other.parent == network.parent);
-        let heir = heir.and_then(|(id, _)| self.records.iter().find(|record| record.id == *id));
-        network.close(record, instance, heir, &mut self.route)
-    }
-
-    /// Links with our alias that are no member's and no network's.
-    pub(crate) fn orphans(&self, instance: &str, links: &[Link]) -> Vec<Link> {
-        let members = members(&self.endpoints);
-        let needed = |link: &Link, owner: &str| match bridge_network::network_of(owner) {
-            Some(id) => self.records.iter().any(|record| record.id.as_str() == id),
-            None => members.iter().any(|member| member.port == link.name),
-        };
-        let orphaned = |link: &&Link| {
-            let owner = link.alias.as_deref().and_then(|alias| bridge::owner(instance, alias));
-            owner.is_some_and(|owner| !needed(link, owner)) && link.name != instance
-        };
-        links.iter().filter(orphaned).cloned().collect()
-    }
-
-    /// Each waits for a grace period.
-    pub(crate) fn remove_links(
-        &mut self,
-        names: &[String],
-        instance: &str,
-    ) -> Result<(), NetworkError> {
-        let mut batch = Batch::new();
-        for name in names {
-            tracing::info!(link = name, "remove a link that belongs to nobody");
-            route::delete_link(&mut batch, "delete link", name);
-        }
-        match self.route.transact(&mut batch) {
-            // It went by itself meanwhile.
-            Err(error) if error.errno == rustix::io::Errno::NODEV => Ok(()),
-            removed => removed.map_err(NetworkError::kernel(instance)),
-        }
-    }
-}
-
-fn is_predefined(name: &str) -> bool {
-    DEFAULT_NETWORKS.iter().any(|(predefined, _)| *predefined == name)
-}
-
-fn pool_info(pool: &records::PoolRecord) -> PoolInfo {
-    PoolInfo {
-        subnet: pool.subnet,
-        ip_range: pool.ip_range,
-        gateway: pool.gateway_shown.then_some(pool.gateway),
-        auxiliary: pool.auxiliary.clone(),
-    }
-}
-
-fn bare_endpoint(record: &NetworkRecord, request: &EndpointRequest<'_>) -> Endpoint {
-    Endpoint {
-        endpoint_id: Id::from_random(sys::random::bytes()),
-        network_id: record.id.clone(),
-        network_name: record.name.clone(),
-        container: request.container.clone(),
-        interface: None,
-        ipv4: None,
-        gateway_v4: None,
-        ipv6: None,
-        gateway_v6: None,
-        published: Vec::new(),
-        names: request.names.clone(),
     }
 }
 
@@ -994,20 +619,6 @@ fn name_owner(
     NetworkError::PortAllocated { ip, port, owner }
 }
 
-fn summarize(endpoint: &Endpoint) -> EndpointSummary {
-    EndpointSummary {
-        container: endpoint.container.clone(),
-        endpoint_id: endpoint.endpoint_id.clone(),
-        mac: endpoint.mac_text(),
-        ipv4: endpoint.ipv4,
-        ipv6: endpoint.ipv6,
-    }
-}
-
-pub(crate) fn members(endpoints: &HashMap<(Id, Id), Endpoint>) -> Vec<Member> {
-    endpoints.values().filter_map(Endpoint::member).collect()
-}
-
 /// `veth` and 7 hexadecimal digits, as Docker names them; free at this moment on this host.
 fn free_link_name(route: &Socket) -> Result<String, NetworkError> {
     for _ in 0..16 {
@@ -1018,9 +629,4 @@ fn free_link_name(route: &Socket) -> Result<String, NetworkError> {
         }
     }
     Err(NetworkError::NoInterfaceName)
-}
-
-fn format_mac(mac: [u8; 6]) -> String {
-    let [a, b, c, d, e, f] = mac;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }

@@ -16,9 +16,11 @@ use sys::netlink::{Batch, Socket};
 
 use crate::bridge::{self, Bridge};
 use crate::bridge_network::BridgeNetwork;
+use crate::endpoint::members;
 use crate::error::NetworkError;
 use crate::features::{Missing, Module};
-use crate::networks::{Networks, State, members};
+use crate::networks::Networks;
+use crate::state::State;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +89,7 @@ impl Networks {
         for (id, mut network) in opened {
             let inside = state.endpoints.values().filter(|endpoint| endpoint.network_id == id);
             for ip in inside.flat_map(|endpoint| endpoint.ips()) {
-                network.reserve(ip);
+                network.pools.reserve(ip);
             }
             state.wall.set(network.rules());
             state.bridges.insert(id, network);

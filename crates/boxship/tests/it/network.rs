@@ -15,7 +15,17 @@ use testkit::{Daemon, Options, wait_until};
 
 use crate::{BINARY, daemon, field};
 
-pub(crate) const SERVE: &str = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -h /w";
+/// The command line that runs a web server that says its name.
+fn server<'a>(name: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    const SERVE: &str = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -h /w";
+    let run = ["run", "-d", "--name", name, "--hostname", name];
+    [&run[..], args, &["busybox", "sh", "-c", SERVE]].concat()
+}
+
+#[track_caller]
+pub(crate) fn serve(daemon: &Daemon, name: &str, args: &[&str]) {
+    daemon.boxship(&server(name, args)).ok();
+}
 
 /// Runs `work` as a program of the daemon's host would.
 pub(crate) fn on_host<T>(daemon: &Daemon, work: impl FnOnce() -> T) -> T {
@@ -58,10 +68,7 @@ pub(crate) fn assert_no_leftovers(daemon: &Daemon) {
 #[test]
 fn ports_are_published_shown_and_freed() {
     let daemon = daemon();
-    let run = ["run", "-d", "--name", "web", "--hostname", "web", "-p", "8080:80"];
-    daemon
-        .boxship(&[&run[..], &["-p", "127.0.0.1::81/udp", "busybox", "sh", "-c", SERVE]].concat())
-        .ok();
+    serve(&daemon, "web", &["-p", "8080:80", "-p", "127.0.0.1::81/udp"]);
     assert_eq!(fetched(&daemon, "127.0.0.1:8080"), "web");
     assert_eq!(fetched(&daemon, "172.17.0.1:8080"), "web");
     let random =
@@ -89,10 +96,9 @@ fn ports_are_published_shown_and_freed() {
         std::io::ErrorKind::ConnectionRefused
     );
     // At once: whoever waited for the end may have the port.
-    let again = ["run", "-d", "-p", "8080:80", "--hostname", "next", "busybox", "sh", "-c", SERVE];
-    let next = daemon.boxship(&again).ok();
+    serve(&daemon, "next", &["-p", "8080:80"]);
     assert_eq!(fetched(&daemon, "127.0.0.1:8080"), "next");
-    daemon.boxship(&["rm", "-f", &next]).ok();
+    daemon.boxship(&["rm", "-f", "next"]).ok();
     daemon.boxship(&["start", "web"]).ok();
     assert_eq!(fetched(&daemon, "127.0.0.1:8080"), "web");
     daemon.boxship(&["rm", "-f", "web"]).ok();
@@ -198,21 +204,7 @@ fn a_port_in_use_is_named_as_docker_names_it() {
 #[test]
 fn ports_outlive_the_daemon_and_the_supervisor() {
     let mut daemon = daemon();
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--hostname",
-        "web",
-        "-p",
-        "8080:80",
-        "busybox",
-        "sh",
-        "-c",
-        SERVE,
-    ];
-    daemon.boxship(&run).ok();
+    serve(&daemon, "web", &["-p", "8080:80"]);
     let taken = |daemon: &Daemon| on_host(daemon, || TcpListener::bind("0.0.0.0:8080")).is_err();
     assert_eq!(fetched(&daemon, "127.0.0.1:8080"), "web");
     daemon.kill();
@@ -235,20 +227,8 @@ fn ports_outlive_the_daemon_and_the_supervisor() {
 fn the_docker_cli_publishes_ports() {
     let daemon = daemon();
     let docker = |args: &[&str]| daemon.docker(args).ok();
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--hostname",
-        "web",
-        "-p",
-        "8080:80",
-        "-p",
-        "10.0.0.1:99:99/udp",
-    ];
     on_host(&daemon, || add_address("10.0.0.1"));
-    docker(&[&run[..], &["busybox", "sh", "-c", SERVE]].concat());
+    docker(&server("web", &["-p", "8080:80", "-p", "10.0.0.1:99:99/udp"]));
     assert_eq!(fetched(&daemon, "127.0.0.1:8080"), "web");
     assert_eq!(docker(&["port", "web"]), "80/tcp -> 0.0.0.0:8080\n99/udp -> 10.0.0.1:99");
     assert_eq!(
@@ -277,21 +257,7 @@ pub(crate) fn add_address(ip: &str) {
 fn ports_come_back_after_a_flush_and_are_reached_in_ipv6() {
     let args = ["--ipv6", "--fixed-cidr-v6", "fd00:17::/64"].map(str::to_owned).to_vec();
     let daemon = Daemon::with(BINARY, Options { args, ..Options::default() });
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--hostname",
-        "web",
-        "-p",
-        "8080:80",
-        "busybox",
-        "sh",
-        "-c",
-        SERVE,
-    ];
-    daemon.boxship(&run).ok();
+    serve(&daemon, "web", &["-p", "8080:80"]);
     assert_eq!(
         daemon.boxship(&["port", "web"]).ok(),
         "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080"
@@ -341,20 +307,8 @@ fn networks_are_made_joined_and_removed() {
         boxship(&daemon, &["network", "inspect", "-f", "{{json .IPAM.Config}}", "own"]),
         r#"[{"Subnet":"10.77.0.0/24","IPRange":"10.77.0.128/25","Gateway":"10.77.0.254","AuxiliaryAddresses":{"nas":"10.77.0.128"}}]"#
     );
-    let serve = [
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--hostname",
-        "web",
-        "--network",
-        "own",
-        "--ip",
-        "10.77.0.9",
-    ];
-    let mac = ["--mac-address", "02:42:0a:4d:00:09", "--network-alias", "www", "-p", "8080:80"];
-    boxship(&daemon, &[&serve[..], &mac, &["busybox", "sh", "-c", SERVE]].concat());
+    let place = ["--network", "own", "--ip", "10.77.0.9", "--mac-address", "02:42:0a:4d:00:09"];
+    serve(&daemon, "web", &[&place[..], &["--network-alias", "www", "-p", "8080:80"]].concat());
     assert_eq!(fetched(&daemon, "127.0.0.1:8080"), "web");
     let link = boxship(&daemon, &["exec", "web", "ip", "addr", "show", "eth0"]);
     assert!(link.contains("mtu 1400") && link.contains("02:42:0a:4d:00:09"), "{link}");
@@ -412,24 +366,7 @@ fn a_container_in_several_networks_has_one_way_out() {
     for (name, subnet) in [("na", "10.71.0.0/24"), ("nb", "10.72.0.0/24"), ("nc", "10.73.0.0/24")] {
         boxship(&["network", "create", "--subnet", subnet, name]);
     }
-    boxship(&[
-        "run",
-        "-d",
-        "--name",
-        "two",
-        "--network",
-        "nb",
-        "--network",
-        "na",
-        "-p",
-        "8080:80",
-        "--hostname",
-        "two",
-        "busybox",
-        "sh",
-        "-c",
-        SERVE,
-    ]);
+    serve(&daemon, "two", &["--network", "nb", "--network", "na", "-p", "8080:80"]);
     let via =
         || boxship(&["exec", "two", "ip", "route"]).lines().next().unwrap_or_default().to_owned();
     assert_eq!(via(), "default via 10.71.0.1 dev eth1 ");
@@ -491,7 +428,7 @@ fn internal_networks_and_icc_hold() {
         ("sa", "six"),
         ("sb", "six"),
     ] {
-        boxship(&["run", "-d", "--name", name, "--network", network, "busybox", "sh", "-c", SERVE]);
+        serve(&daemon, name, &["--network", network]);
     }
     let ip = |name: &str| {
         field(&daemon, name, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
@@ -637,20 +574,7 @@ fn the_docker_cli_manages_networks() {
     let daemon = daemon();
     let docker = |args: &[&str]| daemon.docker(args).ok();
     docker(&["network", "create", "--label", "tier=front", "front"]);
-    docker(&[
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--hostname",
-        "web",
-        "--network",
-        "front",
-        "busybox",
-        "sh",
-        "-c",
-        SERVE,
-    ]);
+    docker(&server("web", &["--network", "front"]));
     docker(&["network", "create", "--subnet", "10.90.0.0/24", "back"]);
     docker(&["network", "connect", "--ip", "10.90.0.5", "--alias", "w", "back", "web"]);
     docker(&["run", "-d", "--name", "peer", "--network", "back", "busybox", "sleep", "1000"]);

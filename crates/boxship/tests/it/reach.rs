@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sys::netlink::{Batch, Socket, route};
 use testkit::{Daemon, Options, wait_until};
 
-use crate::network::{assert_no_leftovers, fetch, fetched, on_host, reaches};
-use crate::security::network::{Neighbour, host_connects, ip_of, serve};
+use crate::network::{assert_no_leftovers, fetch, fetched, on_host, reaches, serve};
+use crate::security::network::{Neighbour, host_connects, ip_of};
 use crate::{BINARY, daemon, field};
 
 fn add_address(link: &str, ip: &str) {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use network::firewall::Firewall;
@@ -15,10 +16,8 @@ use sys::netlink::{Batch, Socket, namespace, route};
 use testkit::{Daemon, Options, wait_until};
 
 use super::{bind, compile};
-use crate::network::{assert_no_leftovers, on_host, reaches};
+use crate::network::{assert_no_leftovers, on_host, reaches, serve};
 use crate::{BINARY, daemon, field};
-
-const SERVE: &str = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -h /w";
 
 /// Another host on the daemon's network.
 pub(crate) struct Neighbour(OwnedFd);
@@ -73,13 +72,6 @@ fn configure(space: &impl AsFd, ip: [u8; 4], gateway: Option<[u8; 4]>) {
         route::add_default_route(&mut batch, "route", index, gateway.into());
     }
     socket.transact(&mut batch).unwrap();
-}
-
-/// Runs a web server that says its name.
-#[track_caller]
-pub(crate) fn serve(daemon: &Daemon, name: &str, args: &[&str]) {
-    let run = ["run", "-d", "--name", name, "--hostname", name];
-    daemon.boxship(&[&run[..], args, &["busybox", "sh", "-c", SERVE]].concat()).ok();
 }
 
 pub(crate) fn ip_of(daemon: &Daemon, name: &str) -> String {
@@ -203,6 +195,13 @@ const LIAR: &str = r#"
         puts("told");
     }"#;
 
+/// Has a container of the network send one frame that is a lie.
+#[track_caller]
+fn lie(daemon: &Daemon, liar: &Path, network: &str, what: &[&str]) {
+    let run = ["run", "--rm", "--network", network, "-v", &bind(liar, "/liar"), "busybox", "/liar"];
+    assert_eq!(daemon.boxship(&[&run[..], what].concat()).ok(), "told");
+}
+
 #[test]
 fn n05_no_ipv6_unasked_and_no_router_is_believed() {
     let daemon = daemon();
@@ -238,20 +237,7 @@ fn n05_no_ipv6_unasked_and_no_router_is_believed() {
         daemon.boxship(&[&["exec", name][..], &files].concat()).ok()
     };
     for (name, network) in [("victim", "six"), ("near", "bridge")] {
-        let told = daemon
-            .boxship(&[
-                "run",
-                "--rm",
-                "--network",
-                network,
-                "-v",
-                &bind(&liar, "/liar"),
-                "busybox",
-                "/liar",
-                "ra",
-            ])
-            .ok();
-        assert_eq!(told, "told");
+        lie(&daemon, &liar, network, &["ra"]);
         let after = seen(name);
         assert!(!after.contains("fd66") && !after.contains("0bad"), "{name}: {after}");
         // It did not even hear of it.
@@ -293,21 +279,7 @@ fn n06_spoofed_addresses_do_not_cross() {
         let before = arp();
         assert!(before.0.is_some() && before.1.is_some(), "{before:?}");
         for claimed in [&gateway, &ip] {
-            let told = daemon
-                .boxship(&[
-                    "run",
-                    "--rm",
-                    "--network",
-                    network,
-                    "-v",
-                    &bind(&liar, "/liar"),
-                    "busybox",
-                    "/liar",
-                    "arp",
-                    claimed,
-                ])
-                .ok();
-            assert_eq!(told, "told");
+            lie(&daemon, &liar, network, &["arp", claimed]);
         }
         assert_eq!(arp(), before, "{network}");
         assert!(reaches(&daemon, &client, &ip));

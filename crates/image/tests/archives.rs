@@ -111,6 +111,38 @@ fn legacy_layers_may_be_links_inside_the_archive() {
     assert_eq!((loaded[0].id, &loaded[0].reference), (sha256(&config), &None));
 }
 
+/// Some forms of layers are unpacked before anybody knows that they are layers.
+#[test]
+fn what_looks_like_a_layer_and_is_none_does_no_harm() {
+    let lab = Lab::new();
+    let one = layer("a", "1");
+    let mut broken = layer("b", "2");
+    broken.truncate(700);
+    let load = |layer_name: &str, manifest: &[u8]| {
+        let json = format!(r#"[{{"Config":"c","RepoTags":["x:1"],"Layers":["{layer_name}"]}}]"#);
+        let manifest = if manifest.is_empty() { json.as_bytes() } else { manifest };
+        let archive = Archive::default()
+            .file("l", &one)
+            .file("unasked", &layer("c", "3"))
+            .file("broken", &broken)
+            .file("c", &config(&[&one], ""))
+            .file("manifest.json", manifest)
+            .end();
+        lab.load(&archive).map(drop).map_err(|error| support::full(&error))
+    };
+    let census = lab.census();
+    let refused = load("broken", b"").unwrap_err();
+    assert_eq!(refused, "unexpected end of the archive at byte 700");
+    assert!(load("l", &one).unwrap_err().contains("manifest.json"));
+    assert_eq!(lab.census(), census);
+    load("l", b"").unwrap();
+    assert_eq!(lab.images.inspect("x:1").unwrap().diff_ids, [sha256(&one)]);
+    // Nothing of the others.
+    let census = lab.census();
+    lab.load(&docker(&["x:1"], &[&one], "")).unwrap();
+    assert_eq!(lab.census(), census);
+}
+
 #[test]
 fn l02_links_to_the_host_find_nothing() {
     let lab = Lab::new();

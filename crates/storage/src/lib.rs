@@ -62,6 +62,6 @@ pub use extract::{ExtractOptions, extract};
 pub use layout::Layout;
 pub use records::{Freed, Layer, Lease, Leases, hold, release};
 pub use room::Room;
-pub use storage::{Base, Options, Staged, Storage};
+pub use storage::{Base, Options, Staged, Storage, Unplaced};
 pub use trash::reap;
 pub use unpack::{Form, InProcess, Job, Limits, Unpacked, Unpacker};

@@ -1,5 +1,6 @@
 //! The store of layers: opening it, adding, finding and removing layers.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use crate::layout::{Choice, Layout};
 use crate::records::{
     self, CONTAINERS, Freed, LAYERS, Layer, LayerRecord, Lease, Leases, collect, find,
 };
-use crate::unpack::{Form, InProcess, Job, Limits, Unpacker};
+use crate::unpack::{Form, InProcess, Job, Limits, Unpacked, Unpacker};
 use crate::{recipe, trash};
 
 pub(crate) const DIRECTORIES: [&str; 6] =
@@ -67,6 +68,29 @@ pub struct Base {
     pub chain: Option<Digest>,
     /// The directories of the chain, top first; none where new layers are indexes.
     lowers: Vec<PathBuf>,
+}
+
+/// An unpacked layer of which nobody said yet what it goes on top of. Dropped, it is garbage.
+#[derive(Debug)]
+pub struct Unplaced {
+    unpacked: Unpacked,
+    form: Form,
+    ingest: Ingest,
+}
+
+impl Unplaced {
+    pub const fn diff_id(&self) -> Digest {
+        self.unpacked.diff_id
+    }
+
+    /// The file that begins with the layer's tar as it came. Only where layers are
+    /// [placed late](Storage::places_late).
+    pub fn tar(&self) -> Result<File, StorageError> {
+        let failed = || StorageError::file("open", self.ingest.path.join("tar"));
+        let ingest = RootDir::open(&self.ingest.path).map_err(failed())?;
+        let tar = ingest.open_strict("tar", OFlags::RDONLY, Mode::empty()).map_err(failed())?;
+        Ok(tar.into())
+    }
 }
 
 /// An unpacked layer that is not committed yet. Dropped, it is garbage.
@@ -209,10 +233,43 @@ impl Storage {
         stream: &mut (dyn Read + Send),
         expected: Option<&Digest>,
     ) -> Result<Staged, StorageError> {
+        self.place(base, self.unpack_over(&base.lowers, stream)?, expected)
+    }
+
+    /// Whether layers are the same whatever is below them, so that [`Storage::unpack_unplaced`]
+    /// can take them in.
+    pub fn places_late(&self) -> bool {
+        self.form() == Form::Index
+    }
+
+    /// Unpacks a tar before anybody knows what it goes on top of.
+    pub fn unpack_unplaced(
+        &self,
+        stream: &mut (dyn Read + Send),
+    ) -> Result<Unplaced, StorageError> {
+        self.unpack_over(&[], stream)
+    }
+
+    fn unpack_over(
+        &self,
+        lowers: &[PathBuf],
+        stream: &mut (dyn Read + Send),
+    ) -> Result<Unplaced, StorageError> {
         let (ingest, form) = (self.ingest()?, self.form());
-        let job = Job { layer: &ingest.path, form, lowers: &base.lowers, limits: self.0.limits };
+        let job = Job { layer: &ingest.path, form, lowers, limits: self.0.limits };
         let unpacked = self.0.unpacker.unpack(&job, stream)?;
         finish_unpacked(&ingest.path, form)?;
+        Ok(Unplaced { unpacked, form, ingest })
+    }
+
+    /// Says what an unpacked layer goes on top of. What is not `expected` is refused.
+    pub fn place(
+        &self,
+        base: &Base,
+        layer: Unplaced,
+        expected: Option<&Digest>,
+    ) -> Result<Staged, StorageError> {
+        let Unplaced { unpacked, form, ingest } = layer;
         let diff_id = unpacked.diff_id;
         if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
             return Err(StorageError::WrongLayer { expected: *expected, actual: diff_id });

@@ -3,27 +3,57 @@
 //! One file without a name holds the data of all members one after the other; it vanishes with
 //! the process. Names and links mean places inside the archive and nothing else: a link to
 //! `/etc/passwd` finds no member of that name.
+//!
+//! A member that begins like a plain tar is most likely a layer: where the store needs not know
+//! what is below a layer, it is unpacked as it arrives, which is all the writing it ever costs. If
+//! the archive then says that it is something else, or it cannot be unpacked and nobody asks for
+//! it, nothing comes of it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use storage::tar::{Kind, Reader, TarError};
-use storage::{Decoder, LARGEST_BLOB, Ratio, Room, StorageError, as_storage_error};
+use storage::{
+    Decoder, LARGEST_BLOB, Ratio, Room, Storage, StorageError, Unplaced, as_storage_error,
+};
 
 use crate::error::ImageError;
 
 /// More members than any real archive; each costs memory.
 const MOST_MEMBERS: usize = 100_000;
+const TAR_BLOCK: usize = 512;
 /// Links may point to links, so far.
 const MOST_LINKS: usize = 8;
+/// Layers unpacked as they arrive; each has a directory and a descriptor meanwhile. Images have
+/// 127 at most.
+const MOST_UNPACKED: usize = 256;
 
 /// Where a member's data is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
-    offset: u64,
+    place: Place,
     pub(super) length: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At this offset of the file.
+    Spooled(u64),
+    /// Number so many of those unpacked as they arrived.
+    Unpacked(usize),
+}
+
+/// What became of a member that looked like a layer.
+enum Arrived {
+    Layer {
+        tar: File,
+        /// Until somebody takes it.
+        layer: RefCell<Option<Unplaced>>,
+    },
+    Refused(RefCell<Option<StorageError>>),
 }
 
 enum Found {
@@ -34,12 +64,19 @@ enum Found {
 
 pub(super) struct Spool {
     file: File,
+    arrived: Vec<Arrived>,
     members: HashMap<String, Found>,
 }
 
 impl Spool {
     /// Reads a whole archive.
-    pub(super) fn read(stream: &mut (dyn Read + Send), file: File) -> Result<Self, ImageError> {
+    pub(super) fn read(
+        stream: &mut (dyn Read + Send),
+        storage: &Storage,
+    ) -> Result<Self, ImageError> {
+        let file = storage.spool()?;
+        let late = storage.places_late();
+        let mut arrived = Vec::new();
         let room = Room::of(&file).map_err(|errno| ImageError::Spool { source: errno.into() })?;
         let decoder = Decoder::new(stream, Ratio::default())?;
         let mut reader = Reader::new(BufReader::with_capacity(256 << 10, decoder), ());
@@ -55,13 +92,18 @@ impl Spool {
                     return Err(archive("a member is a sparse file"));
                 }
                 Kind::File => {
-                    if offset + entry.size > room.bytes {
+                    let data = MemberData::begin(&mut reader)?;
+                    let place = if late && arrived.len() < MOST_UNPACKED && data.looks_like_tar() {
+                        arrived.push(unpack(data, storage)?);
+                        Place::Unpacked(arrived.len() - 1)
+                    } else if offset + entry.size > room.bytes {
                         return Err(room.no_bytes().into());
-                    }
-                    copy(&mut reader, &mut output)?;
-                    let member = Member { offset, length: entry.size };
-                    offset += entry.size;
-                    Found::Data(member)
+                    } else {
+                        data.copy(&mut output)?;
+                        offset += entry.size;
+                        Place::Spooled(offset - entry.size)
+                    };
+                    Found::Data(Member { place, length: entry.size })
                 }
                 Kind::Symlink | Kind::HardLink => {
                     let base = if entry.kind == Kind::Symlink { parent(&name) } else { "" };
@@ -80,7 +122,7 @@ impl Spool {
         }
         output.flush().map_err(|source| ImageError::Spool { source })?;
         drop(output);
-        Ok(Self { file, members })
+        Ok(Self { file, arrived, members })
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -112,28 +154,124 @@ impl Spool {
             return Err(archive("a document is too large"));
         }
         let mut bytes = Vec::new();
-        self.open(member).read_to_end(&mut bytes).map_err(|source| ImageError::Spool { source })?;
+        self.open(member)?
+            .read_to_end(&mut bytes)
+            .map_err(|source| ImageError::Spool { source })?;
         Ok(bytes)
     }
 
     /// The data of a member, from its start.
-    pub(super) fn open(&self, member: &Member) -> impl Read + Send + use<'_> {
-        Slice { file: &self.file, at: member.offset, end: member.offset + member.length }
+    pub(super) fn open(&self, member: &Member) -> Result<impl Read + Send + use<'_>, ImageError> {
+        let (file, at) = match member.place {
+            Place::Spooled(offset) => (&self.file, offset),
+            Place::Unpacked(number) => match &self.arrived[number] {
+                Arrived::Layer { tar, .. } => (tar, 0),
+                Arrived::Refused(reason) => return Err(refused(reason)),
+            },
+        };
+        Ok(Slice { file, at, end: at + member.length })
+    }
+
+    /// The member as the layer that it was unpacked to. There is one of it: who needs another, or
+    /// finds that there is none, opens the member.
+    pub(super) fn take(&self, member: &Member) -> Option<Unplaced> {
+        match member.place {
+            Place::Spooled(_) => None,
+            Place::Unpacked(number) => match &self.arrived[number] {
+                Arrived::Layer { layer, .. } => layer.take(),
+                Arrived::Refused(_) => None,
+            },
+        }
     }
 }
 
-fn copy<R: io::BufRead>(
-    reader: &mut Reader<R, ()>,
-    output: &mut impl Write,
-) -> Result<(), ImageError> {
-    loop {
-        let bytes = reader.data().map_err(read_error)?;
-        if bytes.is_empty() {
-            return Ok(());
+/// The error is told once; who asks again hears that there was one.
+fn refused(reason: &RefCell<Option<StorageError>>) -> ImageError {
+    match reason.take() {
+        Some(error) => error.into(),
+        None => archive("a layer cannot be unpacked"),
+    }
+}
+
+/// Unpacks a member. Only what is wrong with the archive itself is an error.
+fn unpack<R: BufRead + Send>(
+    mut data: MemberData<'_, R>,
+    storage: &Storage,
+) -> Result<Arrived, ImageError> {
+    let unpacked = storage.unpack_unplaced(&mut data);
+    if let Some(error) = data.failure {
+        return Err(read_error(error));
+    }
+    Ok(match unpacked.and_then(|layer| Ok((layer.tar()?, layer))) {
+        Ok((tar, layer)) => Arrived::Layer { tar, layer: RefCell::new(Some(layer)) },
+        Err(error) => Arrived::Refused(RefCell::new(Some(error))),
+    })
+}
+
+/// The data of a member as it arrives.
+struct MemberData<'a, R> {
+    /// What was read to see what it is.
+    head: Cursor<Vec<u8>>,
+    reader: &'a mut Reader<R, ()>,
+    /// What is wrong with the archive.
+    failure: Option<TarError>,
+}
+
+impl<'a, R: BufRead> MemberData<'a, R> {
+    /// Of the member that `reader` is at.
+    fn begin(reader: &'a mut Reader<R, ()>) -> Result<Self, ImageError> {
+        let mut head = Vec::with_capacity(TAR_BLOCK);
+        while head.len() < TAR_BLOCK {
+            let bytes = reader.data().map_err(read_error)?;
+            let bytes = &bytes[..bytes.len().min(TAR_BLOCK - head.len())];
+            if bytes.is_empty() {
+                break;
+            }
+            head.extend_from_slice(bytes);
+            let length = bytes.len();
+            reader.consume(length);
         }
-        output.write_all(bytes).map_err(|source| ImageError::Spool { source })?;
-        let length = bytes.len();
-        reader.consume(length);
+        Ok(Self { head: Cursor::new(head), reader, failure: None })
+    }
+
+    /// By the magic of POSIX, which every archiver of the last thirty years writes.
+    fn looks_like_tar(&self) -> bool {
+        self.head.get_ref().get(257..262) == Some(b"ustar")
+    }
+
+    fn copy(self, output: &mut impl Write) -> Result<(), ImageError> {
+        let failed = |source| ImageError::Spool { source };
+        output.write_all(self.head.get_ref()).map_err(failed)?;
+        loop {
+            let bytes = self.reader.data().map_err(read_error)?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            output.write_all(bytes).map_err(failed)?;
+            let length = bytes.len();
+            self.reader.consume(length);
+        }
+    }
+}
+
+impl<R: BufRead> Read for MemberData<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.head.read(buffer)?;
+        if length > 0 {
+            return Ok(length);
+        }
+        match self.reader.data() {
+            Ok(bytes) => {
+                let length = bytes.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&bytes[..length]);
+                self.reader.consume(length);
+                Ok(length)
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
     }
 }
 

@@ -23,7 +23,6 @@ use crate::unpack::{Form, Job};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Layout {
     /// One directory each.
-    #[default]
     Directories,
     /// One file each, mounted in the best way the kernel has; none is an error.
     Erofs,
@@ -32,6 +31,7 @@ pub enum Layout {
     /// One file each, through loop devices.
     ErofsLoops,
     /// One file each where the kernel can mount that, otherwise directories.
+    #[default]
     Auto,
 }
 

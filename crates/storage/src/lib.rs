@@ -10,6 +10,7 @@
 //! ingest/<random>               layers and spools on their way in; garbage at the next start
 //! content/sha256/<hex>          blobs: configs and manifests
 //! containers/<id>/upper, work   the writable layer of a container
+//! probe/                        what the kernel is tried with (see `erofs`)
 //! trash/<random>                what was removed, until `reap_trash`
 //! ```
 //!

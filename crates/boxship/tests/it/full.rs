@@ -8,6 +8,7 @@ use testkit::daemon::Disk;
 use testkit::image::{Builder, Tar};
 use testkit::{Daemon, Options, Output, Response, run::run, wait_until};
 
+use crate::layouts::row;
 use crate::{BINARY, field, run_detached};
 
 const FULL: &str = "no space left on device";
@@ -141,17 +142,26 @@ fn a_disk_without_inodes_refuses_and_can_be_emptied() {
     check(disk, fill, (64, 16));
 }
 
-/// It also starts on a full disk, to be emptied.
+/// It also starts on a full disk, to be emptied, and knows as before what the kernel can mount.
 #[test]
 fn a_daemon_starts_on_a_full_disk() {
-    let mut daemon = on_disk(Disk { megabytes: 64, inodes: 4096 });
-    daemon.load(&large("goes:1", 8, 1 << 20));
-    inside(&daemon, "mkdir fill; head -c 1G /dev/zero >fill/a 2>/dev/null; true");
-    daemon.restart();
-    daemon.boxship(&["rmi", "goes:1"]).ok();
-    wait_until("room", || {
-        let made = daemon.boxship(&["run", "--rm", "busybox", "true"]);
-        (made.code == 0).then_some(())
-    });
-    daemon.finish();
+    for layout in ["dirs", "erofs", "auto"] {
+        let disk = Some(Disk { megabytes: 64, inodes: 1024 });
+        let args = vec![format!("--storage-opt=layout={layout}")];
+        let mut daemon = Daemon::with(BINARY, Options { disk, args, ..Options::default() });
+        daemon.load(&large("goes:1", 8, 1 << 20));
+        let layers = row(&daemon);
+        let fill = "mkdir fill; head -c 1G /dev/zero >fill/a 2>/dev/null; \
+            (cd fill && touch $(seq 1100) 2>/dev/null); sync; true";
+        inside(&daemon, fill);
+        daemon.restart();
+        assert_eq!(row(&daemon), layers);
+        daemon.boxship(&["rmi", "goes:1"]).ok();
+        inside(&daemon, "rm fill/1*");
+        wait_until("room", || {
+            let made = daemon.boxship(&["run", "--rm", "busybox", "true"]);
+            (made.code == 0).then_some(())
+        });
+        daemon.finish();
+    }
 }

@@ -16,7 +16,7 @@ fn wait_for(daemon: &Daemon, command: &[&str]) {
     wait_until("the container", || (daemon.boxship(&command).code == 0).then_some(()));
 }
 
-fn row(daemon: &Daemon) -> String {
+pub(crate) fn row(daemon: &Daemon) -> String {
     let info = daemon.api().get("/info").unwrap().json();
     let status = info["DriverStatus"].as_array().unwrap();
     let row = status.iter().find(|row| row[0] == "Layers").unwrap();

@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -30,10 +29,11 @@ use super::image::{self, Options};
 use super::model::{Attributes, Body, Data, Directory, Extent, Inode, ROOT, Tree};
 use super::{BLOCK, merge, toc};
 use crate::error::StorageError;
-use crate::storage::random_name;
 use crate::unpack::Form;
 
 const IMAGE: &str = "root.erofs";
+/// The directory of the probe: `image`, `data`, `empty/`, `mount/`.
+const PROBE: &str = "probe";
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 
 /// A way of mounting images.
@@ -117,7 +117,7 @@ impl Mounts {
         }
         let rung = self.rung(root).map_err(|reason| StorageError::NoErofs { reason })?;
         let failed = |attempt| StorageError::file(attempt, place.clone());
-        self.own_directory(root).map_err(failed("prepare"))?;
+        own_directory(root, "mounts").map_err(failed("prepare"))?;
         let target = make_target(root, &top.hex()).map_err(failed("create"))?;
         if !is_image(&target).map_err(failed("look at"))? {
             let image = Image::open_or_build(root, run)?;
@@ -161,25 +161,6 @@ impl Mounts {
         drop(ending);
     }
 
-    /// Makes `mounts` a private mount, once.
-    fn own_directory(&self, root: &RootDir) -> rustix::io::Result<()> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = openat(root, "mounts", flags, Mode::empty())?;
-        let stat = statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
-        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-            return Ok(());
-        }
-        let mount = sys::mount::clone_tree(&directory, false)?;
-        sys::mount::attach(mount, &directory)?;
-        let mounted = openat(root, "mounts", flags, Mode::empty())?;
-        let private = Change {
-            set: MountAttrFlags::empty(),
-            propagation: Some(Propagation::Private),
-            recursive: false,
-        };
-        sys::mount::change(mounted, &private)
-    }
-
     fn probe(&self, root: &RootDir) -> Result<Rung, String> {
         let mut reasons = Vec::new();
         for rung in &self.rungs {
@@ -193,40 +174,47 @@ impl Mounts {
 
     /// Mounts an image with a file in a second file, and reads that as a container would.
     fn try_rung(&self, root: &RootDir, rung: Rung) -> Result<(), String> {
-        let name = random_name().map_err(|error| error.to_string())?;
-        let outcome = self.try_in(root, rung, &name);
-        let detached = self.detach(root, &name);
-        let trash = renameat(root, format!("ingest/{name}"), root, format!("trash/{name}"));
-        if let Err(errno) = trash {
-            tracing::debug!(name, %errno, "left for the next start");
-        }
-        outcome.and_then(|()| detached.map_err(|error| error.to_string()))
+        // What a killed daemon left.
+        self.end_probe();
+        let outcome = self.try_in(root, rung);
+        self.end_probe();
+        outcome
     }
 
-    fn try_in(&self, root: &RootDir, rung: Rung, name: &str) -> Result<(), String> {
+    fn end_probe(&self) {
+        let place = self.path.join(PROBE);
+        match unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => tracing::debug!(%errno, "the probe's mounts stay"),
+        }
+    }
+
+    /// Writes nothing that an earlier start has written: on a full disk, too, it has to be known
+    /// what the kernel can.
+    fn try_in(&self, root: &RootDir, rung: Rung) -> Result<(), String> {
         let failed = |attempt: &'static str| move |errno: Errno| format!("{attempt}: {errno}");
-        let ingest = format!("ingest/{name}");
-        let place = self.path.join(&ingest);
-        for directory in ["", "/upper", "/work"] {
-            mkdirat(root, format!("{ingest}{directory}"), PRIVATE).map_err(failed("create"))?;
+        for directory in ["", "/empty", "/mount"] {
+            match mkdirat(root, format!("{PROBE}{directory}"), PRIVATE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("create")(errno)),
+            }
         }
         let content: Vec<u8> = (0..5000u32).map(|at| (at % 251) as u8).collect();
-        let image = nameless(root, &ingest).map_err(failed("create"))?;
-        let data = nameless(root, &ingest).map_err(failed("create"))?;
-        let written = image.write_all_at(&probe_image(content.len() as u64), 0);
-        written.and_then(|()| data.write_all_at(&content, BLOCK)).map_err(|why| why.to_string())?;
-        data.set_len(PROBE_BLOCKS * BLOCK).map_err(|why| why.to_string())?;
+        let mut data = vec![0; PROBE_BLOCKS as usize * BLOCK as usize];
+        data[BLOCK as usize..][..content.len()].copy_from_slice(&content);
         // Read-only, as the kernel opens them.
-        let reopen = |file: &File| reopen(file).map_err(failed("open"));
-        let (image, data) = (reopen(&image)?, reopen(&data)?);
+        let image = kept(root, "image", &probe_image(content.len() as u64));
+        let image = image.map_err(|why| why.to_string())?;
+        let data = kept(root, "data", &data).map_err(|why| why.to_string())?;
         let mount = rung.mount(&image, &[data]).map_err(failed("mount"))?;
-        self.own_directory(root).map_err(failed("prepare"))?;
-        let target = make_target(root, name).map_err(failed("create"))?;
+        own_directory(root, PROBE).map_err(failed("prepare"))?;
+        let place = format!("{PROBE}/mount");
+        let target = root.open_strict(&place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        let target = target.map_err(failed("open"))?;
         sys::mount::attach(mount, target).map_err(failed("attach"))?;
-        let (lower, upper, work) =
-            (self.path.join("mounts").join(name), place.join("upper"), place.join("work"));
-        let overlay =
-            Overlay { lower: vec![&lower], upper: Some((&upper, &work)), volatile: false };
+        let (upper, lower) = (self.path.join(place), self.path.join(PROBE).join("empty"));
+        // Without a writable part, for which overlay would make a directory.
+        let overlay = Overlay { lower: vec![&upper, &lower], upper: None, volatile: false };
         let merged = crate::export::mount(&overlay, MountAttrFlags::MOUNT_ATTR_RDONLY);
         let merged = merged.map_err(failed("mount an overlay"))?;
         let file = openat(&merged, "file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -236,6 +224,43 @@ impl Mounts {
             .map_err(|why| why.to_string())?;
         if read == content { Ok(()) } else { Err("what was read is not what is there".to_owned()) }
     }
+}
+
+/// Makes a directory below the root a private mount, once: what is mounted in it appears in no
+/// other namespace.
+fn own_directory(root: &RootDir, name: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(root, name, flags, Mode::empty())?;
+    let stat = statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(());
+    }
+    let mount = sys::mount::clone_tree(&directory, false)?;
+    sys::mount::attach(mount, &directory)?;
+    let mounted = openat(root, name, flags, Mode::empty())?;
+    let private = Change {
+        set: MountAttrFlags::empty(),
+        propagation: Some(Propagation::Private),
+        recursive: false,
+    };
+    sys::mount::change(mounted, &private)
+}
+
+/// A file of the probe, written unless it is there as it should be; opened for reading. A crash
+/// leaves a part of it, which the next probe takes for what it is.
+fn kept(root: &RootDir, name: &str, bytes: &[u8]) -> std::io::Result<File> {
+    let place = format!("{PROBE}/{name}");
+    let open = || root.open_strict(&place, OFlags::RDONLY, Mode::empty()).map(File::from);
+    let mut found = Vec::new();
+    let there = open().is_ok_and(|file| {
+        file.take(bytes.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == bytes
+    });
+    if !there {
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY;
+        File::from(root.open_strict(&place, flags, Mode::from_raw_mode(0o600))?)
+            .write_all(bytes)?;
+    }
+    Ok(open()?)
 }
 
 impl Drop for Mounts {
@@ -420,19 +445,4 @@ fn make_target(root: &RootDir, name: &str) -> rustix::io::Result<OwnedFd> {
 
 fn is_image(directory: &OwnedFd) -> rustix::io::Result<bool> {
     Ok(fstatfs(directory)?.f_type as i64 == sys::erofs::MAGIC)
-}
-
-fn nameless(root: &RootDir, directory: &str) -> rustix::io::Result<File> {
-    let place = format!("{directory}/file");
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = openat(root, &place, flags, Mode::from_raw_mode(0o600))?;
-    unlinkat(root, &place, AtFlags::empty())?;
-    Ok(file.into())
-}
-
-fn reopen(file: &File) -> rustix::io::Result<File> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    openat(rustix::fs::CWD, path, flags, Mode::empty()).map(File::from)
 }

@@ -8,6 +8,7 @@
 //!
 //! Source: Docker API 1.51, checked against the answers of Engine 28.5.
 
+pub mod check;
 pub mod container;
 pub mod event;
 pub mod exec;

@@ -269,6 +269,7 @@ fn start<'a>(action: Action, app: &'a App, flags: &'a Parsed) -> Running<'a> {
         Action::NetworkRm => Box::pin(network::rm(app, flags)),
         Action::Search => Box::pin(system::search(app, flags)),
         Action::SystemDialStdio => Box::pin(system::dial_stdio(app, flags)),
+        Action::SystemCheck => Box::pin(system::check(app, flags)),
         Action::SystemDf => Box::pin(system::df(app, flags)),
         Action::SystemPrune => Box::pin(system::prune(app, flags)),
         Action::Version => Box::pin(system::version(app, flags)),

@@ -65,6 +65,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Ours: Docker has no such request.
+    #[error("a check of the store is under way already")]
+    CheckRuns,
     /// A blocking job was dropped because the daemon stops.
     #[error("the daemon is shutting down")]
     ShuttingDown,
@@ -100,6 +103,7 @@ impl Kinded for Error {
             Self::Unsupported { .. } => ErrorKind::NotImplemented,
             Self::Supervisor(error) => error.kind(),
             Self::Store(_) | Self::Io { .. } => ErrorKind::Internal,
+            Self::CheckRuns => ErrorKind::Conflict,
             Self::ShuttingDown => ErrorKind::Unavailable,
         }
     }

@@ -70,6 +70,11 @@ impl Images {
         Self { images, events, registry, runs: Mutex::default(), count: Mutex::default() }
     }
 
+    /// The images themselves.
+    pub(crate) fn store(&self) -> &image::Images {
+        &self.images
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&image::Images) -> Result<T, image::ImageError> + Send + 'static,

@@ -18,6 +18,7 @@
 //!
 //! Enter at [`Engine::start`], then read `containers/mod.rs`.
 
+mod check;
 mod config;
 pub mod containers;
 pub mod errors;

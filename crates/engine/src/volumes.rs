@@ -18,6 +18,7 @@
 //! on `_data`, which is ours, from where each container gets its copy. Enter at
 //! [`Volumes::hold`] for containers, [`Volumes::create`] for the API.
 
+mod check;
 mod hold;
 mod local;
 
@@ -448,12 +449,12 @@ impl Volumes {
     /// After the commit: the volume is gone.
     pub(crate) fn bury(&self, names: &[String]) {
         for name in names {
-            self.entries().remove(name);
             // What stays in `.removing` goes with the next start.
             match self.throw_away(&format!(".removing/{name}")) {
                 Ok(()) => {}
                 Err(error) => tracing::debug!(volume = name, %error, "throw away"),
             }
+            self.entries().remove(name);
             self.emit("destroy", name, []);
         }
         if !names.is_empty() {

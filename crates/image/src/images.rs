@@ -199,6 +199,8 @@ impl Images {
                         storage::hold(txn, chain)?;
                     }
                     IMAGES.put(txn, &id.hex(), &record)?;
+                } else if let Some(chain) = &record.chain {
+                    storage::hold_again(txn, chain)?;
                 }
                 let mut moved = Vec::new();
                 for name in names {

@@ -14,6 +14,7 @@
 //! `load`, config documents at `document`, Dockerfile instructions at [`changes`].
 
 pub mod changes;
+mod check;
 mod commit;
 mod document;
 mod error;

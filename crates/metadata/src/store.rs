@@ -47,6 +47,8 @@ pub struct DamagedRecord {
     pub table: String,
     pub key: String,
     pub reason: String,
+    /// As it was found.
+    pub bytes: Vec<u8>,
 }
 
 /// The store. Cheap to clone; all clones are one store.
@@ -123,14 +125,25 @@ impl Store {
         let records = self.begin_read()?.range(QUARANTINE, "")?;
         let name = |(place, entry): (String, Vec<u8>)| {
             let (table, key) = place.split_once('\0').unwrap_or(("", &place));
-            let reason = entry.split(|byte| *byte == 0).next().unwrap_or_default();
+            let end = entry.iter().position(|byte| *byte == 0).unwrap_or(entry.len());
+            let reason = &entry[..end];
             DamagedRecord {
+                bytes: entry.get(end + 1..).unwrap_or_default().to_vec(),
                 table: table.to_owned(),
                 key: key.to_owned(),
                 reason: String::from_utf8_lossy(reason).into_owned(),
             }
         };
         Ok(records.into_iter().map(name).collect())
+    }
+
+    /// Removes a record from the quarantine; the caller has it elsewhere now.
+    pub fn forget_damaged(&self, record: &DamagedRecord) -> Result<(), StoreError> {
+        let place = format!("{}\0{}", record.table, record.key);
+        self.write(move |txn| {
+            txn.change(QUARANTINE, &place, None);
+            Ok(())
+        })
     }
 
     /// Where the damaged file went, when this run had to begin with a fresh one.

@@ -123,15 +123,20 @@ fn a_record_that_does_not_parse_is_quarantined_and_named() {
     let store = Store::open(&path).unwrap();
     put(&store, "good", "1").unwrap();
     store.write(|txn| Table::<u32>::new("names").put(txn, "bad", &5)).unwrap();
+    let raw = metadata::View::bytes(&store.begin_read().unwrap(), "names", "bad").unwrap();
     store.adopt(NAMES).unwrap();
     let expect = DamagedRecord {
         table: "names".to_owned(),
         key: "bad".to_owned(),
         reason: "invalid type: integer `5`, expected a string at line 1 column 1".to_owned(),
+        bytes: raw.unwrap(),
     };
     assert_eq!(keys(&store), ["good"]);
     drop(store);
-    assert_eq!(Store::open(&path).unwrap().damaged().unwrap(), [expect]);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.damaged().unwrap(), std::slice::from_ref(&expect));
+    store.forget_damaged(&expect).unwrap();
+    assert_eq!(store.damaged().unwrap(), []);
 }
 
 #[test]

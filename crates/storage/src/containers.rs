@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use metadata::{StoreError, WriteTxn};
+use metadata::{StoreError, View, WriteTxn};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, statat,
 };
@@ -16,7 +16,7 @@ use spec::Digest;
 use sys::RootDir;
 
 use crate::error::StorageError;
-use crate::records::{self, CONTAINERS, ContainerRecord, Freed, Leases};
+use crate::records::{self, CONTAINERS, Claim, ContainerRecord, Freed, Leases};
 use crate::storage::Storage;
 
 /// What to give overlay.
@@ -63,12 +63,30 @@ pub fn drop_container(
     Ok(freed)
 }
 
+/// The containers that have a layer.
+pub fn container_ids(view: &impl View) -> Result<Vec<String>, StoreError> {
+    Ok(CONTAINERS.scan(view)?.into_iter().map(|(id, _)| id).collect())
+}
+
 impl Storage {
     /// Makes the writable layer of a container on top of `chain`, record included.
     pub fn create_container(&self, id: &str, chain: Option<&Digest>) -> Result<(), StorageError> {
+        let _claim = self.claim_container(id);
         self.prepare_container(id, chain)?;
         let (id, chain) = (id.to_owned(), chain.copied());
         self.store().write(move |txn| add_container(txn, &id, chain.as_ref(), &[]))
+    }
+
+    /// Says that somebody makes or removes a container: its files and its record are not in line.
+    pub fn claim_container(&self, id: &str) -> Claim {
+        self.leases().claim(format!("containers/{id}"))
+    }
+
+    /// Whether nobody makes or removes the container, and there is none.
+    pub fn is_no_container(&self, id: &str) -> Result<bool, StorageError> {
+        let look = || self.store().get(CONTAINERS, id);
+        let found = self.leases().at_rest(&format!("containers/{id}"), look).transpose()?;
+        Ok(matches!(found, Some(None)))
     }
 
     /// Makes the directories of a container. The root is like that of the image's top layer.
@@ -139,6 +157,7 @@ impl Storage {
     /// Removes a container's layer, record included. Quick: the files go later, with the trash.
     pub fn remove_container(&self, id: &str) -> Result<(), StorageError> {
         check_id(id)?;
+        let _claim = self.claim_container(id);
         let (name, leases) = (id.to_owned(), self.leases().clone());
         let freed = self.store().write(move |txn| drop_container(txn, &name, &leases))?;
         self.discard_container(id, &freed)

@@ -29,9 +29,7 @@ impl Content {
             Err(errno) => return Err(failed("create")(errno)),
         }
         let content = Self { sha256: content.open_dir("sha256").map_err(failed("open"))? };
-        for name in content.names()?.iter().filter(|name| name.starts_with("tmp-")) {
-            unlinkat(&content.sha256, name, AtFlags::empty()).map_err(failed("remove"))?;
-        }
+        content.sweep()?;
         Ok(content)
     }
 
@@ -92,6 +90,23 @@ impl Content {
     /// The digests of all documents.
     pub fn all(&self) -> Result<Vec<Digest>, StorageError> {
         Ok(self.names()?.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
+    }
+
+    /// Removes what a crash left half written; returns the names. Nobody may put meanwhile.
+    pub fn sweep(&self) -> Result<Vec<String>, StorageError> {
+        let mut names = self.half_written()?;
+        for name in &names {
+            unlinkat(&self.sha256, name, AtFlags::empty()).map_err(failed("remove"))?;
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a crash left half written, or what is being put.
+    pub fn half_written(&self) -> Result<Vec<String>, StorageError> {
+        let mut names = self.names()?;
+        names.retain(|name| name.starts_with("tmp-"));
+        Ok(names)
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {

@@ -62,6 +62,10 @@ pub enum StorageError {
     NoLayer { chain: Digest },
     #[error("data of layer {chain} is damaged: {reason}")]
     DataLoss { chain: Digest, reason: String },
+    #[error(
+        "layer {chain} is lost or was set aside as damaged: load or pull an image that has it again"
+    )]
+    Lost { chain: Digest },
     #[error("blob {digest} does not exist")]
     NoBlob { digest: Digest },
     #[error("blob {digest} is damaged")]
@@ -116,6 +120,7 @@ impl Kinded for StorageError {
             | Self::Entry { .. }
             | Self::Extract { .. }
             | Self::DataLoss { .. }
+            | Self::Lost { .. }
             | Self::BlobDamaged { .. }
             | Self::NoErofs { .. }
             | Self::NoRoom { .. }

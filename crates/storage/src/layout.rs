@@ -154,18 +154,39 @@ impl Storage {
 
     /// Makes the image of a chain whose top is an index, for the first container on it.
     pub(crate) fn prepare_image(&self, chain: &Digest) -> Result<(), StorageError> {
+        match self.top_run(chain)? {
+            Some(run) => self.mounts().build(self.root(), &run),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the image of a chain whose top is an index is there and is not what its layers
+    /// make. Of layers that cannot be read others tell.
+    pub(crate) fn image_is_wrong(&self, chain: &Digest) -> bool {
+        let wrong = self.top_run(chain).and_then(|run| match run {
+            Some(run) => crate::erofs::image_is_wrong(self.root(), &run),
+            None => Ok(false),
+        });
+        wrong.unwrap_or_else(|error| {
+            tracing::debug!(%chain, error = &error as &dyn std::error::Error, "image not checked");
+            false
+        })
+    }
+
+    /// What the image of a chain is made of, when its top is an index.
+    fn top_run(&self, chain: &Digest) -> Result<Option<Run>, StorageError> {
         let Pieces { shown: mut pieces, hidden } = self.pieces(chain)?;
         if pieces.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let Piece::Run(run) = pieces.remove(0) else { return Ok(()) };
+        let Piece::Run(run) = pieces.remove(0) else { return Ok(None) };
         let below = match pieces.first() {
             Some(Piece::Directory(chain)) => self.lowers(chain)?,
             _ => Vec::new(),
         };
         let layers = run.into_iter().rev().collect();
         let hidden = if pieces.is_empty() { hidden } else { Vec::new() };
-        self.mounts().build(self.root(), &Run { layers, lowers: below, hidden })
+        Ok(Some(Run { layers, lowers: below, hidden }))
     }
 
     fn pieces(&self, chain: &Digest) -> Result<Pieces, StorageError> {
@@ -175,6 +196,7 @@ impl Storage {
         let mut next = Some(*chain);
         while let Some(chain) = next {
             let record: LayerRecord = find(&view, &chain)?;
+            record.present(&chain)?;
             if hides { &mut hidden } else { &mut layers }.push((chain, record.form));
             hides |= record.opaque;
             next = record.parent;

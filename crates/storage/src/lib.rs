@@ -11,6 +11,7 @@
 //! content/sha256/<hex>          blobs: configs and manifests
 //! containers/<id>/upper, work   the writable layer of a container
 //! probe/                        what the kernel is tried with (see `erofs`)
+//! quarantine/<name>-<random>    damaged layers and records that `system check` set aside
 //! trash/<random>                what was removed, until `reap_trash`
 //! ```
 //!
@@ -28,6 +29,7 @@
 
 mod chain;
 mod changes;
+mod check;
 mod confine;
 mod containers;
 mod content;
@@ -52,8 +54,9 @@ mod unpack;
 
 pub use chain::{chain_id, sha256, top_chain};
 pub use changes::{Change, ChangeKind};
+pub use check::{CheckOptions, CheckReport, Holders, Lineage, Problem};
 pub use confine::{Confined, unpack_main};
-pub use containers::{OverlayDirs, add_container, drop_container, tree_size};
+pub use containers::{OverlayDirs, add_container, container_ids, drop_container, tree_size};
 pub use content::{Content, LARGEST as LARGEST_BLOB};
 pub use copy::copy_tree;
 pub use decode::{Decoder, Ratio, as_storage_error};
@@ -61,7 +64,7 @@ pub use error::StorageError;
 pub use export::{is_kernels_own, write_directory, write_entry};
 pub use extract::{ExtractOptions, extract};
 pub use layout::Layout;
-pub use records::{Freed, Layer, Lease, Leases, hold, release};
+pub use records::{Claim, Freed, Layer, Lease, Leases, hold, hold_again, release};
 pub use room::Room;
 pub use storage::{Base, Options, Staged, Storage, Unplaced};
 pub use trash::reap;

@@ -109,17 +109,46 @@ pub(crate) fn rebuild(layer: &RootDir, output: &mut dyn Write) -> io::Result<Dig
     Ok(Digest::from_bytes(output.finish()))
 }
 
+/// The length of the tar that [`rebuild`] would write, if all files are there and long enough.
+pub(crate) fn measure(layer: &RootDir) -> io::Result<u64> {
+    let moved = Moved::read(&mut open_recipe(layer)?)?;
+    let mut recipe = open_recipe(layer)?;
+    let mut files = Files { layer, moved, seen: HashMap::new(), open: None };
+    let mut total = 0;
+    while let Some(record) = Record::read(&mut recipe)? {
+        match record {
+            Record::Literal(bytes) => total += bytes.len() as u64,
+            Record::File { path, offset, length } => {
+                if files.open(&path)?.metadata()?.len() < offset.saturating_add(length) {
+                    return Err(damaged("a file is shorter than it was"));
+                }
+                total += length;
+            }
+            Record::Replaced { path, .. } => files.replaced(&path),
+        }
+    }
+    Ok(total)
+}
+
 /// Writes the tar of a layer that has it as a file.
 pub(crate) fn copy(layer: &RootDir, length: u64, output: &mut dyn Write) -> io::Result<Digest> {
     let tar = layer.open_strict("tar", OFlags::RDONLY, Mode::empty())?;
-    let mut output = Hashing::new(output);
-    let copied = io::copy(
-        &mut BufReader::with_capacity(4 * GATHER, File::from(tar)).take(length),
-        &mut output,
-    )?;
-    if copied < length {
+    let mut tar = BufReader::with_capacity(4 * GATHER, File::from(tar)).take(length);
+    let digest = digest_while_copying(&mut tar, output)?;
+    if tar.limit() > 0 {
         return Err(damaged("the tar is shorter than it was"));
     }
+    Ok(digest)
+}
+
+/// The digest of all that is still to be read.
+pub(crate) fn digest_of(input: &mut impl Read) -> io::Result<Digest> {
+    digest_while_copying(input, &mut io::sink())
+}
+
+fn digest_while_copying(input: &mut impl Read, output: &mut dyn Write) -> io::Result<Digest> {
+    let mut output = Hashing::new(output);
+    io::copy(input, &mut output)?;
     Ok(Digest::from_bytes(output.finish()))
 }
 

@@ -17,8 +17,10 @@ use crate::erofs::{Mounts, check_layer};
 use crate::error::StorageError;
 use crate::layout::{Choice, Layout};
 use crate::records::{
-    self, CONTAINERS, Freed, LAYERS, Layer, LayerRecord, Lease, Leases, collect, find,
+    self, CONTAINERS, Claim, Freed, LAYERS, Layer, LayerRecord, Lease, Leases, collect, find,
+    layer_place,
 };
+use crate::tree::errno;
 use crate::unpack::{Form, InProcess, Job, Limits, Unpacked, Unpacker};
 use crate::{recipe, trash};
 
@@ -124,6 +126,8 @@ pub(crate) struct Ingest {
     name: String,
     path: PathBuf,
     done: bool,
+    /// Dropped after the directory is gone.
+    _claim: Claim,
 }
 
 impl Ingest {
@@ -220,10 +224,19 @@ impl Storage {
         Ok(Base { chain: chain.copied(), lowers })
     }
 
-    /// Finds a layer and keeps it for the lease, so that a later commit can rely on it.
+    /// Finds a layer and keeps it for the lease, so that a later commit can rely on it. One whose
+    /// files are lost is not found.
     pub fn keep(&self, lease: &mut Lease, chain: &Digest) -> Result<Option<Layer>, StorageError> {
         lease.add(*chain);
-        self.layer(chain)
+        let found = self.settled(chain)?.filter(|record| !record.lost);
+        Ok(found.map(|record| to_layer(*chain, &record)))
+    }
+
+    /// The record of a layer that was leased before: it stays. A reader might still see one that
+    /// is being removed at this moment.
+    pub(crate) fn settled(&self, chain: &Digest) -> Result<Option<LayerRecord>, StorageError> {
+        let hex = chain.hex();
+        Ok(self.0.store.write(move |txn| LAYERS.get(txn, &hex))?)
     }
 
     /// Unpacks a tar (plain, gzip or zstd) on top of `base`. What is not `expected` is refused.
@@ -274,9 +287,18 @@ impl Storage {
         if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
             return Err(StorageError::WrongLayer { expected: *expected, actual: diff_id });
         }
+        let copies = match form {
+            Form::Directory => None,
+            Form::Index => RootDir::open(&ingest.path)
+                .map_err(std::io::Error::from)
+                .and_then(|layer| crate::erofs::copies(&layer, unpacked.tar_size))
+                .map_err(|error| StorageError::file("read", &ingest.path)(errno(error)))?,
+        };
         let record = LayerRecord {
             diff_id,
             parent: base.chain,
+            copies,
+            lost: false,
             size: unpacked.size,
             tar_size: unpacked.tar_size,
             opaque: unpacked.opaque,
@@ -324,8 +346,15 @@ impl Storage {
         let layers = records.iter().map(|(chain, record)| to_layer(*chain, record)).collect();
         self.0.store.write(move |txn| -> Result<(), StorageError> {
             for (chain, record) in &records {
-                if LAYERS.get(txn, &chain.hex())?.is_some() {
-                    continue;
+                match LAYERS.get(txn, &chain.hex())? {
+                    Some(known) if !known.lost => continue,
+                    // What refers to it stayed.
+                    Some(known) => {
+                        let record = LayerRecord { holders: known.holders, ..record.clone() };
+                        LAYERS.put(txn, &chain.hex(), &record)?;
+                        continue;
+                    }
+                    None => {}
                 }
                 if let Some(parent) = &record.parent {
                     records::hold(txn, parent)?;
@@ -387,17 +416,10 @@ impl Storage {
     /// error after the last of them means that they are not the layer.
     pub fn write_tar(&self, chain: &Digest, output: &mut dyn Write) -> Result<(), StorageError> {
         let record = find(&self.0.store.begin_read()?, chain)?;
+        record.present(chain)?;
         let damaged = |reason: String| StorageError::DataLoss { chain: *chain, reason };
-        let dir = self
-            .0
-            .root
-            .open_dir(format!("layers/{}", chain.hex()))
-            .map_err(|errno| damaged(errno.to_string()))?;
         let mut output = NoticingErrors { output, failed: None };
-        let rebuilt = match record.form {
-            Form::Directory => recipe::rebuild(&dir, &mut output),
-            Form::Index => recipe::copy(&dir, record.tar_size, &mut output),
-        };
+        let rebuilt = self.tar_of(chain, &record, &mut output);
         if let Some(source) = output.failed {
             return Err(StorageError::Output { source });
         }
@@ -406,6 +428,20 @@ impl Storage {
             return Err(damaged(format!("its files make {digest}, not {}", record.diff_id)));
         }
         Ok(())
+    }
+
+    /// Writes the tar that the files of a layer make, and says what it is.
+    pub(crate) fn tar_of(
+        &self,
+        chain: &Digest,
+        record: &LayerRecord,
+        output: &mut dyn Write,
+    ) -> std::io::Result<Digest> {
+        let dir = self.0.root.open_dir(layer_place(chain))?;
+        match record.form {
+            Form::Directory => recipe::rebuild(&dir, output),
+            Form::Index => recipe::copy(&dir, record.tar_size, output),
+        }
     }
 
     /// Moves the files of layers whose records are gone to the trash. A layer that somebody
@@ -428,7 +464,6 @@ impl Storage {
 
     /// Removes those of `chains` that nobody holds or leases.
     pub(crate) fn collect_unheld(&self, chains: Vec<Digest>) -> Result<Vec<Freed>, StorageError> {
-        let chains = records::unheld(&self.0.store, chains)?;
         if chains.is_empty() {
             return Ok(Vec::new());
         }
@@ -464,15 +499,17 @@ impl Storage {
     pub(crate) fn ingest(&self) -> Result<Ingest, StorageError> {
         let name = random_name()?;
         let place = format!("ingest/{name}");
+        let _claim = self.0.leases.claim(&place);
         mkdirat(&self.0.root, &place, Mode::from_raw_mode(0o700))
             .map_err(StorageError::file("create", &place))?;
         let path = self.0.path.join(place);
-        Ok(Ingest { storage: self.clone(), name, path, done: false })
+        Ok(Ingest { storage: self.clone(), name, path, done: false, _claim })
     }
 
     /// A file without a name on the store's disk, for data on its way in.
     pub fn spool(&self) -> Result<std::fs::File, StorageError> {
         let name = format!("ingest/{}", random_name()?);
+        let _claim = self.0.leases.claim(&name);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let fd = openat(&self.0.root, &name, flags, Mode::from_raw_mode(0o600))
             .map_err(StorageError::file("create", &name))?;
@@ -557,6 +594,10 @@ impl Storage {
 
     pub(crate) fn root(&self) -> &RootDir {
         &self.0.root
+    }
+
+    pub(crate) fn names(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        self.0.names(directory)
     }
 
     pub(crate) fn choice(&self) -> Choice {

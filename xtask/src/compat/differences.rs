@@ -42,6 +42,23 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
 ];
 
+/// What Docker does not have.
+const ADDITIONS: &[(&str, &str)] = &[
+    (
+        "`boxship system check [--quick] [--repair] [--format json] [-q]`",
+        "holds images, layers, containers and volumes on the disk against the records; ends with 0 \
+         when nothing was found, with 1 when something was or is left. `--repair` removes what \
+         nobody has, corrects counts, and moves damaged layers to `storage/quarantine`; loading \
+         their images brings them back",
+    ),
+    (
+        "`POST /boxship/check?quick=1&repair=1`",
+        "the same, below any version of the API: `{\"Problems\":[{\"Kind\",\"Name\",\"Reason\",\
+         \"Remedy\",\"Solved\",\"NeededBy\":[]}],\"Images\",\"Layers\",\"Bytes\",\"Containers\",\
+         \"Volumes\"}`; 409 while another check runs",
+    ),
+];
+
 pub(super) fn section(root: &Path) -> Result<String, String> {
     let mut counts = String::new();
     let mut reasons = String::new();
@@ -66,6 +83,10 @@ pub(super) fn section(root: &Path) -> Result<String, String> {
     for (what, reason) in ELSEWHERE {
         writeln!(elsewhere, "| {what} | {reason} |").expect("to memory");
     }
+    let mut additions = String::new();
+    for (what, meaning) in ADDITIONS {
+        writeln!(additions, "| {what} | {meaning} |").expect("to memory");
+    }
     Ok(format!(
         "\n## Command lines that differ\n\n\
          `cargo xtask differential` runs docker 28.2.2 and Boxship with the same command lines and\n\
@@ -73,7 +94,9 @@ pub(super) fn section(root: &Path) -> Result<String, String> {
          Boxship's daemon and against Docker Engine 28.5.2, no line differs but these.\n\n\
          | file | command lines | run against |\n|---|---|---|\n{counts}\n\
          | command line | why it may differ |\n|---|---|\n{reasons}\n\
-         | elsewhere | how it differs |\n|---|---|\n{elsewhere}"
+         | elsewhere | how it differs |\n|---|---|\n{elsewhere}\n\
+         ## What Docker does not have\n\n\
+         | addition | what it does |\n|---|---|\n{additions}"
     ))
 }
 

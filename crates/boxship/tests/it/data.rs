@@ -5,6 +5,7 @@ use serde_json::json;
 use testkit::image::{Builder, Tar};
 use testkit::{Daemon, Options, wait_until};
 
+use crate::layouts::with_layout;
 use crate::{BINARY, daemon, field};
 
 /// As the entry points of database images do: take over the directory, fill it once, then become
@@ -123,7 +124,12 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 /// the disk.
 #[test]
 fn s07_images_share_their_base() {
-    let daemon = daemon();
+    for form in ["dirs", "erofs"] {
+        share_a_base(&with_layout(form));
+    }
+}
+
+fn share_a_base(daemon: &Daemon) {
     let (base, own) = (8 << 20, 1 << 20);
     let base_layer = Tar::default().file("base", 0o644, &noise(1, base)).finish();
     let image = |name: &str, seed| {
@@ -134,10 +140,10 @@ fn s07_images_share_their_base() {
             .set("Labels", json!({"s": name}))
     };
     daemon.load(&image("one:1", 2).archive());
-    let before = disk_use(&daemon);
+    let before = disk_use(daemon);
     daemon.load(&image("two:1", 3).archive());
     wait_until("the room of its own layer", || {
-        let grown = disk_use(&daemon) - before;
+        let grown = disk_use(daemon).saturating_sub(before);
         // Directories, records and tables besides.
         (own as u64..(own + (own >> 1)) as u64).contains(&grown).then_some(())
     });
@@ -155,5 +161,11 @@ fn s07_images_share_their_base() {
     let shown = daemon.boxship(&["system", "df", "-v"]).ok();
     let line = shown.lines().find(|line| line.starts_with("two ")).unwrap_or_default();
     assert!(line.contains("1.049MB"), "{shown}");
-    daemon.finish();
+    daemon.boxship(&["rmi", "two:1"]).ok();
+    wait_until("the room of its own layer back", || {
+        (disk_use(daemon) < before + (own >> 1) as u64).then_some(())
+    });
+    let df: serde_json::Value = daemon.api().get("/v1.51/system/df").unwrap().json();
+    assert_eq!(df["LayersSize"], below + (base + own) as u64);
+    daemon.boxship(&["system", "check"]).ok();
 }

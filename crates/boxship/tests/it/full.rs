@@ -156,6 +156,7 @@ fn a_daemon_starts_on_a_full_disk() {
         inside(&daemon, fill);
         daemon.restart();
         assert_eq!(row(&daemon), layers);
+        daemon.boxship(&["system", "check"]).ok();
         daemon.boxship(&["rmi", "goes:1"]).ok();
         inside(&daemon, "rm fill/1*");
         wait_until("room", || {

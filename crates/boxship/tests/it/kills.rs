@@ -29,7 +29,7 @@ type Done = std::io::Result<bool>;
 
 /// One step of the load, over and over: what it makes has the number in its name, what it removes
 /// was made by others.
-fn step(socket: &Path, kind: usize, number: usize) -> Done {
+pub(crate) fn step(socket: &Path, kind: usize, number: usize) -> Done {
     let mut api = Socket::connect(socket)?;
     let tar = [("Content-Type", "application/x-tar")];
     let answer = match kind {
@@ -81,6 +81,15 @@ fn run_until_killed(socket: &Path, kind: usize, done: &AtomicUsize) {
     }
 }
 
+/// The container that is committed and copied to.
+pub(crate) fn make_source(daemon: &Daemon) {
+    daemon.boxship(&["create", "--name", "source", "-v", "kept:/data", "busybox"]).ok();
+    let change = Tar::default().file("changed", 0o644, &[1; 100_000]).finish();
+    let tar = [("Content-Type", "application/x-tar")];
+    let put = daemon.api().request("PUT", "/containers/source/archive?path=/", &tar, &change);
+    assert_eq!(put.unwrap().status, 200);
+}
+
 fn names(daemon: &Daemon, directory: &str) -> Vec<String> {
     let entries = std::fs::read_dir(daemon.data_root().join(directory)).into_iter().flatten();
     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
@@ -106,11 +115,7 @@ fn kills_in_the_middle_of_the_stores_work_leave_nothing() {
     let rounds =
         std::env::var("BOXSHIP_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(20_usize);
     let mut daemon = daemon();
-    daemon.boxship(&["create", "--name", "source", "-v", "kept:/data", "busybox"]).ok();
-    let change = Tar::default().file("changed", 0o644, &[1; 100_000]).finish();
-    let tar = [("Content-Type", "application/x-tar")];
-    let put = daemon.api().request("PUT", "/containers/source/archive?path=/", &tar, &change);
-    assert_eq!(put.unwrap().status, 200);
+    make_source(&daemon);
     let done = AtomicUsize::new(0);
     for round in 0..rounds {
         let socket = daemon.socket_path();
@@ -126,6 +131,7 @@ fn kills_in_the_middle_of_the_stores_work_leave_nothing() {
         if round % 5 == 4 {
             check_images(&daemon);
         }
+        daemon.boxship(&["system", "check"]).ok();
     }
     assert!(done.load(Ordering::Relaxed) > rounds, "too little happened between the kills");
     let all = daemon.boxship(&["ps", "-aq"]).ok();
@@ -150,6 +156,7 @@ fn kills_in_the_middle_of_the_stores_work_leave_nothing() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(remains(), Vec::<String>::new());
+    daemon.boxship(&["system", "check"]).ok();
     // And the next one finds nothing to clear away.
     daemon.restart();
     daemon.finish();

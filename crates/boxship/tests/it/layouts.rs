@@ -5,7 +5,7 @@ use testkit::{Daemon, Options, wait_until};
 
 use crate::{BINARY, run_detached};
 
-fn with_layout(name: &str) -> Daemon {
+pub(crate) fn with_layout(name: &str) -> Daemon {
     let args = vec![format!("--storage-opt=layout={name}")];
     Daemon::with(BINARY, Options { args, ..Options::default() })
 }

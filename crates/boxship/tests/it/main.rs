@@ -7,6 +7,7 @@
 
 mod archive;
 mod bad_input;
+mod check;
 mod compose;
 mod data;
 mod dns;

@@ -141,6 +141,7 @@ pub(crate) enum Action {
     NetworkPrune,
     NetworkRm,
     Search,
+    SystemCheck,
     SystemDf,
     SystemDialStdio,
     SystemPrune,

@@ -1,5 +1,6 @@
 //! Commands on the daemon as a whole.
 
+mod check;
 mod df;
 mod dial;
 mod events;
@@ -11,6 +12,7 @@ mod version;
 use crate::failure::Outcome;
 use crate::{output, terminal};
 
+pub(crate) use check::check;
 pub(crate) use df::df;
 pub(crate) use dial::dial_stdio;
 pub(crate) use events::events;

@@ -90,8 +90,14 @@ impl Containers {
     ) -> Result<()> {
         let shared = &self.shared;
         let id = definition.id.clone();
+        let mounted: Vec<_> = definition.mounts.iter().filter_map(Mount::chain).collect();
+        let image = definition.image_id.parse().expect("the id of an image is a digest");
+        let _claim = shared.storage.claim_container(id.as_str());
+        let mut lease = shared.storage.lease();
+        chain.iter().chain(&mounted).for_each(|chain| lease.add(*chain));
         let made = make_directories(shared, &definition, chain.as_ref());
         let holds = Arc::new(holds);
+        let made = made.map_err(|error| name_lost(error, &definition.config.image));
         let made = match made {
             Ok(()) => fill_volumes(shared, &id, &definition.mounts, chain, &holds).await,
             failed => failed,
@@ -101,11 +107,11 @@ impl Containers {
                 let record = definition.clone();
                 let volumes = holds.pending();
                 let written = shared.write(move |txn| {
-                    let mounted: Vec<_> = record.mounts.iter().filter_map(Mount::chain).collect();
+                    image::require_image(txn, &image)?;
                     storage::add_container(txn, record.id.as_str(), chain.as_ref(), &mounted)?;
                     volumes.put(txn)?;
                     DEFINITIONS.put(txn, record.id.as_str(), &record)?;
-                    Ok::<(), storage::StorageError>(())
+                    Ok::<(), image::ImageError>(())
                 });
                 written.await
             }
@@ -513,6 +519,16 @@ fn make_directories(
     };
     create(&shared.directory(&definition.id), 0o710)?;
     Ok(shared.storage.prepare_container(definition.id.as_str(), chain)?)
+}
+
+/// Says which image a layer is missing from.
+fn name_lost(error: Error, image: &str) -> Error {
+    match error {
+        Error::Storage(storage::StorageError::Lost { chain }) => {
+            ContainerError::LayerLost { image: image.to_owned(), layer: chain.to_string() }.into()
+        }
+        other => other,
+    }
 }
 
 /// After a failure, as far as it goes; the next start sweeps the rest.

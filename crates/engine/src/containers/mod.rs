@@ -6,6 +6,7 @@
 
 mod archive;
 mod attach;
+mod check;
 mod commit;
 mod connect;
 mod create;

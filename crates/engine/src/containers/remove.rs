@@ -117,6 +117,7 @@ impl Task {
         // Whoever copies from or to its files comes to an end first.
         let files = std::sync::Arc::clone(&self.container.files).write_owned().await;
         let shared = std::sync::Arc::clone(&self.shared);
+        let _claim = shared.storage.claim_container(self.container.id.as_str());
         let volumes = if options.volumes { doom_volumes(&shared, &self.state) } else { Vec::new() };
         let erased = erase(&shared, &self.state, volumes.clone()).await;
         if let Err(error) = erased {

@@ -21,6 +21,12 @@ pub enum ContainerError {
     SameName,
     #[error("Error when allocating new name: {0}")]
     Rename(Box<Self>),
+    /// Not one of Docker's: its layers are not looked after.
+    #[error(
+        "image {image} cannot be used: its layer {layer} is lost or was set aside as damaged; load \
+         or pull the image again"
+    )]
+    LayerLost { image: String, layer: String },
     #[error("container {id} is not running")]
     NotRunning { id: Id },
     #[error("container {id} is paused")]
@@ -129,6 +135,7 @@ impl Kinded for ContainerError {
             Self::LogsUnreadable => ErrorKind::NotImplemented,
             // Docker answers 500 to these.
             Self::NotPaused { .. }
+            | Self::LayerLost { .. }
             | Self::DefaultLinkName
             | Self::Unkillable { .. }
             | Self::Ps { .. } => ErrorKind::Internal,

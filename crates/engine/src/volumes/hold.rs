@@ -132,22 +132,16 @@ impl Holds {
 impl Drop for Holds {
     fn drop(&mut self) {
         for name in &self.names {
-            let forgotten = {
-                let mut entries = self.volumes.entries();
-                let Some(entry) = entries.get_mut(name) else { continue };
-                entry.holds = entry.holds.saturating_sub(1);
-                let forgotten = entry.holds == 0 && entry.phase == Phase::Making;
-                if forgotten {
-                    entries.remove(name);
-                }
-                forgotten
-            };
-            if !forgotten {
+            let mut entries = self.volumes.entries();
+            let Some(entry) = entries.get_mut(name) else { continue };
+            entry.holds = entry.holds.saturating_sub(1);
+            if entry.holds > 0 || entry.phase != Phase::Making {
                 continue;
             }
             if let Err(error) = self.volumes.throw_away(&format!(".making/{name}")) {
                 tracing::debug!(volume = name, %error, "left for the next start");
             }
+            entries.remove(name);
         }
     }
 }

@@ -135,18 +135,30 @@ impl Stage<'_> {
         Ok(config)
     }
 
+    /// What a layer goes on top of. Some of the layers below may have been lost and be staged
+    /// again, while others were there: those are to be found by their directories.
+    fn base(&mut self, parent: Option<&Digest>) -> Result<storage::Base, ImageError> {
+        let staged = self.staged.iter().find(|staged| Some(&staged.chain_id) == parent);
+        if let Some(staged) = staged {
+            return Ok(staged.base());
+        }
+        match self.images.storage.base(parent) {
+            Err(StorageError::Lost { .. }) if !self.staged.is_empty() => {
+                self.images.storage.commit(self.lease, std::mem::take(&mut self.staged))?;
+                Ok(self.images.storage.base(parent)?)
+            }
+            base => Ok(base?),
+        }
+    }
+
     fn layer(
-        &self,
+        &mut self,
         parent: Option<&Digest>,
         layer: &PlannedLayer,
         diff_id: &Digest,
         progress: Progress<'_>,
     ) -> Result<Staged, ImageError> {
-        let staged_below = self.staged.iter().find(|staged| Some(&staged.chain_id) == parent);
-        let base = match staged_below {
-            Some(staged) => staged.base(),
-            None => self.images.storage.base(parent)?,
-        };
+        let base = self.base(parent)?;
         let total = layer.data.length;
         if let Some(unpacked) = self.spool.take(&layer.data) {
             progress(LoadEvent::Layer { diff_id: *diff_id, current: total, total });

@@ -75,6 +75,7 @@ pub fn table() -> Vec<RouteInfo> {
 pub(crate) fn find(method: &str, path: &str) -> Option<(&'static Route, Vec<String>)> {
     ROUTES
         .iter()
+        .chain(OWN)
         .filter(|route| route.method == method)
         .find_map(|route| Some((route, captures(route.path, path)?)))
 }
@@ -149,6 +150,9 @@ macro_rules! works {
         )
     };
 }
+
+/// What Docker does not have, below a name that it will not take.
+static OWN: &[Route] = &[works!("POST", "/boxship/check", system::check)];
 
 static ROUTES: &[Route] = &[
     // Containers.

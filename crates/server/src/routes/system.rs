@@ -57,6 +57,12 @@ pub(super) async fn disk_usage(request: Request) -> Result {
     Ok(answer::json(&body))
 }
 
+/// Ours: verifies the store, and with `repair=1` repairs it; `quick=1` reads no contents.
+pub(super) async fn check(request: Request) -> Result {
+    let (quick, repair) = (request.query.flag("quick"), request.query.flag("repair"));
+    Ok(answer::json(&request.engine().system.check(quick, repair).await?))
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Credentials {

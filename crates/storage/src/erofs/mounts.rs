@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -31,7 +31,8 @@ use super::{BLOCK, merge, toc};
 use crate::error::StorageError;
 use crate::unpack::Form;
 
-const IMAGE: &str = "root.erofs";
+/// The merged image, in the directory of its topmost layer.
+pub(crate) const IMAGE: &str = "root.erofs";
 /// The directory of the probe: `image`, `data`, `empty/`, `mount/`.
 const PROBE: &str = "probe";
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
@@ -307,8 +308,7 @@ struct Image {
 
 impl Image {
     fn open_or_build(root: &RootDir, run: &Run) -> Result<Self, StorageError> {
-        let open = |chain: &Digest| open(root, chain, "tar").map_err(damaged(chain));
-        let data = run.layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let data = Self::data(root, run)?;
         let file = match self::open(root, run.top(), IMAGE) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 build(root, run, &data)?;
@@ -318,11 +318,32 @@ impl Image {
         };
         Ok(Self { file: file.map_err(damaged(run.top()))?, data })
     }
+
+    fn data(root: &RootDir, run: &Run) -> Result<Vec<File>, StorageError> {
+        let open = |chain: &Digest| open(root, chain, "tar").map_err(damaged(chain));
+        run.layers.iter().map(open).collect()
+    }
 }
 
 /// Writes the image of `run`: under another name, synced, renamed. A crash leaves the other name,
 /// which the next attempt takes.
 fn build(root: &RootDir, run: &Run, data: &[File]) -> Result<(), StorageError> {
+    let bytes = compose(root, run, data)?;
+    publish(root, run.top(), &bytes).map_err(damaged(run.top()))
+}
+
+/// Whether the image of `run` is there and is another than its layers make.
+pub(crate) fn image_is_wrong(root: &RootDir, run: &Run) -> Result<bool, StorageError> {
+    let mut found = Vec::new();
+    match open(root, run.top(), IMAGE).and_then(|mut image| image.read_to_end(&mut found)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        read => read.map_err(damaged(run.top()))?,
+    };
+    let data = Image::data(root, run)?;
+    Ok(compose(root, run, &data)? != found)
+}
+
+fn compose(root: &RootDir, run: &Run, data: &[File]) -> Result<Vec<u8>, StorageError> {
     let mut merged: Option<Tree> = None;
     let mut devices = Vec::new();
     for (number, (chain, tar)) in run.layers.iter().zip(data).enumerate() {
@@ -348,9 +369,7 @@ fn build(root: &RootDir, run: &Run, data: &[File]) -> Result<(), StorageError> {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&run.top().as_bytes()[..16]);
     let options = Options { devices: &devices, is_overlay: !run.lowers.is_empty(), uuid };
-    let bytes = image::write(&tree, &options)
-        .map_err(|_too_large| damaged(run.top())(Errno::FBIG.into()))?;
-    publish(root, run.top(), &bytes).map_err(damaged(run.top()))
+    image::write(&tree, &options).map_err(|_too_large| damaged(run.top())(Errno::FBIG.into()))
 }
 
 /// The root of a layer that says nothing of it is like the one below, even where it hides
@@ -422,6 +441,16 @@ pub(crate) fn check_layer(layer: &RootDir) -> Result<(), String> {
         .and_then(|table| table.take(2 * toc::MAX_WEIGHT).read_to_end(&mut bytes))
         .map_err(text)?;
     toc::read(&bytes, length).map(drop).map_err(str::to_owned)
+}
+
+/// What the directory `layer` has in its `tar` behind the tar itself; nothing is the usual.
+pub(crate) fn copies(layer: &RootDir, tar_size: u64) -> std::io::Result<Option<Digest>> {
+    let mut tar = File::from(layer.open_strict("tar", OFlags::RDONLY, Mode::empty())?);
+    if tar.metadata()?.len() <= tar_size {
+        return Ok(None);
+    }
+    tar.seek(SeekFrom::Start(tar_size))?;
+    crate::recipe::digest_of(&mut tar).map(Some)
 }
 
 fn open(root: &RootDir, chain: &Digest, name: &str) -> std::io::Result<File> {

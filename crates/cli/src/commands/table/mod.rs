@@ -73,6 +73,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &volume::LS,
     &volume::PRUNE,
     &volume::RM,
+    &system::CHECK,
     &system::DF,
     &system::EVENTS,
     &system::INFO,

@@ -4,6 +4,34 @@ use super::{Action, Arity, Command, INSPECT_FORMAT, TABLE_FORMAT};
 use crate::flags::Kind::{Bool, Filter, Int, Text};
 use crate::flags::flag;
 
+/// Not one of Docker's.
+pub(crate) static CHECK: Command = Command {
+    paths: &["system check"],
+    usage: "[OPTIONS]",
+    about: "Verify images, layers, containers and volumes on the disk, and repair them",
+    arity: Arity::Exactly(0),
+    interspersed: true,
+    flags: &[&[
+        flag("format", "", Text, "", "Format the output: 'json' prints the report as JSON"),
+        flag(
+            "quick",
+            "",
+            Bool,
+            "",
+            "Look whether files are there in their sizes, without reading them",
+        ),
+        flag("quiet", "q", Bool, "", "Print nothing but problems"),
+        flag(
+            "repair",
+            "",
+            Bool,
+            "",
+            "Remove what nobody has, correct what is wrong, set aside damaged layers",
+        ),
+    ]],
+    action: Action::SystemCheck,
+};
+
 pub(crate) static DF: Command = Command {
     paths: &["system df"],
     usage: "[OPTIONS]",

@@ -49,6 +49,9 @@ pub enum ImageError {
     Filter(#[from] FilterError),
     #[error("invalid filter '{name}=[{value}]'")]
     FilterValue { name: &'static str, value: String },
+    /// Ours, as the filter is.
+    #[error("the filter 'keep-last' needs 'dangling=false': images without a name have no order")]
+    KeepLast,
     #[error("syntax error in pattern")]
     Pattern,
     #[error("failed to parse value as time or duration: \"{text}\"")]
@@ -96,6 +99,7 @@ impl Kinded for ImageError {
             | Self::WrongDiffId { .. }
             | Self::WrongDigest { .. }
             | Self::FilterValue { .. }
+            | Self::KeepLast
             | Self::Pattern
             | Self::Until { .. }
             | Self::Change(_) => ErrorKind::InvalidArgument,

@@ -5,7 +5,7 @@
 //! the files go afterwards. A crash in between leaves files without records, which the next
 //! start clears away.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use metadata::{ReadTxn, View as _};
 use spec::{Digest, Filters, Reference};
@@ -79,10 +79,15 @@ impl Images {
     }
 
     /// Removes images that no container uses: the nameless ones, or (`dangling=false`) all.
-    /// Further filters: `label`, `label!`, `until`.
+    /// Further filters: `label`, `label!`, `until`, and our own `keep-last`, which spares the
+    /// newest images of each repository.
     pub fn prune(&self, filters: &Filters, in_use: &InUse<'_>) -> Result<PruneReport, ImageError> {
-        filters.validate(&["dangling", "label", "label!", "until"])?;
+        filters.validate(&["dangling", "keep-last", "label", "label!", "until"])?;
         let only_dangling = dangling(filters)?.unwrap_or(true);
+        let keep_last = keep_last(filters)?;
+        if only_dangling && keep_last.is_some() {
+            return Err(ImageError::KeepLast);
+        }
         let until = until(filters)?;
         let _editing = self.edit();
         let mut report = PruneReport::default();
@@ -90,12 +95,14 @@ impl Images {
         let names = Names::read(&view)?;
         let records = IMAGES.scan(&view)?;
         let parents: HashSet<_> = records.iter().filter_map(|(_, it)| it.parent).collect();
+        let newest = keep_last.map(|count| newest(&records, &names, count)).unwrap_or_default();
         for (hex, record) in records {
             let Ok(id) = Digest::from_hex(&hex) else { continue };
             let label = |name: &str| record.labels.as_ref()?.get(name).map(String::as_str);
             let names = names.of(&id);
             let kept = only_dangling && !names.is_empty()
                 || names.is_empty() && parents.contains(&id)
+                || newest.contains(&id)
                 || until.is_some_and(|until| unix_seconds(record.created.as_deref()) > until)
                 || !filters.matches_labels("label", label)
                 || filters.contains("label!") && filters.matches_labels("label!", label)
@@ -307,6 +314,35 @@ fn one_repository(names: &[Reference]) -> bool {
     let tags = names.iter().filter(|name| name.digest.is_none()).count();
     let same = names.windows(2).all(|pair| pair[0].full_name() == pair[1].full_name());
     tags <= 1 && same
+}
+
+/// How many images of each repository stay.
+fn keep_last(filters: &Filters) -> Result<Option<usize>, ImageError> {
+    let values: Vec<_> = filters.get("keep-last").collect();
+    let count = match values.as_slice() {
+        [] if !filters.contains("keep-last") => return Ok(None),
+        [text] => text.parse().ok().filter(|count| *count > 0),
+        _ => None,
+    };
+    let invalid = || ImageError::FilterValue { name: "keep-last", value: values.join(" ") };
+    count.map(Some).ok_or_else(invalid)
+}
+
+/// The newest images of each repository: by the time they were made, and where that is the same,
+/// as it is for builds that can be repeated, by the time they got a name.
+fn newest(records: &[(String, ImageRecord)], names: &Names, count: usize) -> HashSet<ImageId> {
+    let mut repositories: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for (hex, record) in records {
+        let Ok(id) = Digest::from_hex(hex) else { continue };
+        let of: BTreeSet<_> = names.of(&id).iter().map(Reference::full_name).collect();
+        let age = (unix_seconds(record.created.as_deref()), record.tagged.clone(), id);
+        of.into_iter().for_each(|name| repositories.entry(name).or_default().push(age.clone()));
+    }
+    let kept = repositories.into_values().flat_map(|mut images| {
+        images.sort_by(|one, other| other.cmp(one));
+        images.into_iter().take(count).map(|(_, _, id)| id)
+    });
+    kept.collect()
 }
 
 fn is_id_prefix(id: &ImageId, text: &str) -> bool {

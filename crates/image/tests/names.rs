@@ -4,7 +4,7 @@
 mod support;
 
 use image::{ImageError, ImageId, Removed, Use, parse_target};
-use spec::{ErrorKind, Filters, Kinded};
+use spec::{ErrorKind, Filters, Kinded, Reference};
 use support::{Lab, config, docker, layer};
 
 fn id_of(lab: &Lab, name: &str) -> ImageId {
@@ -279,6 +279,48 @@ fn prune_takes_what_nothing_needs() {
     let mut filters = Filters::default();
     filters.add("x", "y");
     assert_eq!(lab.images.prune(&filters, &in_use).unwrap_err().to_string(), "invalid filter 'x'");
+}
+
+#[test]
+fn prune_keeps_the_newest_of_each_repository() {
+    let lab = Lab::new();
+    // Made at the same time: the order is that of the names.
+    for (name, content) in [("x:1", "a"), ("x:2", "b"), ("x:3", "c"), ("x:4", "d"), ("y:1", "e")] {
+        lab.load(&docker(&[name], &[&layer(content, content)], "")).unwrap();
+    }
+    // The oldest of one repository may be the newest of another.
+    lab.images.tag("x:1", &Reference::parse("z:1").unwrap()).unwrap();
+    lab.images.tag("x:4", &Reference::parse("x:4").unwrap()).unwrap();
+    let used = id_of(&lab, "x:2");
+    let in_use =
+        |id: &ImageId| (*id == used).then(|| Use { container: "c".to_owned(), running: false });
+    let prune = |filters: &str| lab.images.prune(&Filters::parse(filters).unwrap(), &in_use);
+    let left = || {
+        let lines = lab.list(true).join(" ");
+        let mut names: Vec<_> = lines.split(' ').filter(|word| word.contains(':')).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    for (filters, message) in [
+        (r#"{"dangling":["false"],"keep-last":["0"]}"#, "invalid filter 'keep-last=[0]'"),
+        (r#"{"dangling":["false"],"keep-last":["x"]}"#, "invalid filter 'keep-last=[x]'"),
+        (r#"{"dangling":["false"],"keep-last":["1","2"]}"#, "invalid filter 'keep-last=[1 2]'"),
+        (r#"{"dangling":["false"],"keep-last":[]}"#, "invalid filter 'keep-last=[]'"),
+        (
+            r#"{"keep-last":["1"]}"#,
+            "the filter 'keep-last' needs 'dangling=false': images without a name have no order",
+        ),
+    ] {
+        assert_eq!(prune(filters).unwrap_err().to_string(), message);
+    }
+    prune(r#"{"dangling":["false"],"keep-last":["4"]}"#).unwrap();
+    assert_eq!(left(), "x:1 x:2 x:3 x:4 y:1 z:1");
+    let report = prune(r#"{"dangling":["false"],"keep-last":["2"]}"#).unwrap();
+    // The images tagged last are x:4 and x:1; x:2 is used.
+    assert_eq!(report.removed[0], Removed::Untagged("x:3".to_owned()));
+    assert_eq!(left(), "x:1 x:2 x:4 y:1 z:1");
+    prune(r#"{"dangling":["false"],"keep-last":["1"]}"#).unwrap();
+    assert_eq!(left(), "x:1 x:2 x:4 y:1 z:1");
 }
 
 #[test]

@@ -57,6 +57,11 @@ const ADDITIONS: &[(&str, &str)] = &[
          \"Remedy\",\"Solved\",\"NeededBy\":[]}],\"Images\",\"Layers\",\"Bytes\",\"Containers\",\
          \"Volumes\"}`; 409 while another check runs",
     ),
+    (
+        "`boxship system prune -a --keep-last N`, `boxship image prune -a --keep-last N`",
+        "the N newest images of each repository stay, used or not; the filter `keep-last` of \
+         `POST /images/prune`, together with `dangling=false`",
+    ),
 ];
 
 pub(super) fn section(root: &Path) -> Result<String, String> {

@@ -169,3 +169,42 @@ fn share_a_base(daemon: &Daemon) {
     assert_eq!(df["LayersSize"], below + (base + own) as u64);
     daemon.boxship(&["system", "check"]).ok();
 }
+
+/// An addition of ours to docker's `prune`, in docker's words.
+#[test]
+fn prune_can_keep_the_newest_of_each_repository() {
+    let daemon = daemon();
+    for name in ["app:1", "app:2", "app:3", "tool:1"] {
+        let own = Tar::default().file("own", 0o644, name.as_bytes()).finish();
+        daemon.load(&Builder::busybox(name).layer(own).archive());
+    }
+    daemon.boxship(&["rmi", "busybox"]).ok();
+    let left = || {
+        let names = daemon.boxship(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok();
+        let mut names: Vec<_> = names.lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    let fails = |args: &[&str], text: &str| {
+        let output = daemon.boxship(args);
+        assert_eq!((output.code, output.stderr.trim_end()), (1, text));
+    };
+    let needs = "--keep-last needs --all: without it only images without a name are removed";
+    fails(&["system", "prune", "-f", "--keep-last", "1"], needs);
+    fails(&["image", "prune", "-f", "--keep-last", "1"], needs);
+    let least = "--keep-last must be 1 or more, not 0";
+    fails(&["system", "prune", "-af", "--keep-last", "0"], least);
+    let asked = daemon.boxship_with(&["image", "prune", "-a", "--keep-last", "2"], b"n\n");
+    assert!(asked.stdout.contains("but the 2 newest of each repository.\n"), "{}", asked.stdout);
+    let pruned = daemon.boxship(&["system", "prune", "-af", "--keep-last", "2"]).ok();
+    assert!(pruned.starts_with("Deleted Images:\nuntagged: app:1\ndeleted: sha256:"), "{pruned}");
+    assert!(pruned.ends_with("Total reclaimed space: 5B"), "{pruned}");
+    assert_eq!(left(), "app:2 app:3 tool:1");
+    // What is used stays besides.
+    daemon.boxship(&["create", "app:2"]).ok();
+    daemon.boxship(&["image", "prune", "-af", "--keep-last", "1"]).ok();
+    assert_eq!(left(), "app:2 app:3 tool:1");
+    daemon.boxship(&["system", "prune", "-af", "--keep-last", "1"]).ok();
+    assert_eq!(left(), "app:3 tool:1");
+    daemon.finish();
+}

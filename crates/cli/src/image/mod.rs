@@ -108,21 +108,45 @@ pub(crate) fn platform_json(text: &str) -> Outcome<String> {
 
 /// `docker image prune`.
 pub(crate) async fn prune(app: &App, flags: &Parsed) -> Outcome {
-    let all = flags.bool("all");
-    let warning = if all {
-        "WARNING! This will remove all images without at least one container associated to them."
-    } else {
-        "WARNING! This will remove all dangling images."
-    };
-    if !flags.bool("force") && !confirm(warning).await? {
+    let filters = prune_filters(flags)?;
+    let warning = format!("WARNING! This will remove {}.", pruned_images(flags));
+    if !flags.bool("force") && !confirm(&warning).await? {
         return Ok(0);
     }
-    let mut filters = flags.filters();
-    filters.add("dangling", if all { "false" } else { "true" });
     let (text, bytes) = prune_images(app, &filters).await?;
     output::print(&text)?;
     output::print_line(&format!("Total reclaimed space: {}", spec::size::human(bytes)))?;
     Ok(0)
+}
+
+/// The filters of a prune of images, from the flags of `image prune` or `system prune`.
+pub(crate) fn prune_filters(flags: &Parsed) -> Outcome<spec::Filters> {
+    let all = flags.bool("all");
+    let mut filters = flags.filters();
+    filters.add("dangling", if all { "false" } else { "true" });
+    if flags.changed("keep-last") {
+        let count = flags.int("keep-last");
+        if count < 1 {
+            return Err(Failure::new(format!("--keep-last must be 1 or more, not {count}")));
+        }
+        if !all {
+            return Err(Failure::new(
+                "--keep-last needs --all: without it only images without a name are removed",
+            ));
+        }
+        filters.add("keep-last", &count.to_string());
+    }
+    Ok(filters)
+}
+
+/// Which images go, in the words of the question before.
+pub(crate) fn pruned_images(flags: &Parsed) -> String {
+    const ALL: &str = "all images without at least one container associated to them";
+    match (flags.bool("all"), flags.given("keep-last")) {
+        (false, _) => "all dangling images".to_owned(),
+        (true, None) => ALL.to_owned(),
+        (true, Some(count)) => format!("{ALL}, but the {count} newest of each repository"),
+    }
 }
 
 /// Prunes; returns what to print and the bytes reclaimed.

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::container::prune_containers;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
-use crate::image::prune_images;
+use crate::image::{prune_filters, prune_images, pruned_images};
 use crate::network::prune_networks;
 use crate::output;
 use crate::volume::prune_volumes;
@@ -24,6 +24,7 @@ struct BuildPrune {
 pub(crate) async fn prune(app: &App, flags: &Parsed) -> Outcome {
     let (all, volumes) = (flags.bool("all"), flags.bool("volumes"));
     let filters = flags.filters();
+    let of_images = prune_filters(flags)?;
     if volumes && filters.contains("until") {
         return Err(Failure::new(
             "ERROR: The \"until\" filter is not supported with \"--volumes\"",
@@ -44,8 +45,6 @@ pub(crate) async fn prune(app: &App, flags: &Parsed) -> Outcome {
         let (text, bytes) = prune_volumes(app, &filters).await?;
         show(text, bytes)?;
     }
-    let mut of_images = filters.clone();
-    of_images.add("dangling", if all { "false" } else { "true" });
     let (text, bytes) = prune_images(app, &of_images).await?;
     show(text, bytes)?;
     let (text, bytes) = prune_build_cache(app, all, &filters).await?;
@@ -62,13 +61,7 @@ fn warning(all: bool, volumes: bool, flags: &Parsed) -> String {
     if volumes {
         lines.push("all anonymous volumes not used by at least one container".to_owned());
     }
-    lines.push(
-        match all {
-            true => "all images without at least one container associated to them",
-            false => "all dangling images",
-        }
-        .to_owned(),
-    );
+    lines.push(pruned_images(flags));
     lines.push(if all { "all build cache" } else { "unused build cache" }.to_owned());
     let mut text = "WARNING! This will remove:\n".to_owned();
     text.extend(lines.iter().map(|line| format!("  - {line}\n")));

@@ -80,6 +80,13 @@ pub(crate) static PRUNE: Command = Command {
         flag("all", "a", Bool, "", "Remove all unused images not just dangling ones"),
         flag("filter", "", Filter, "", "Provide filter values (e.g. \"label=<key>=<value>\")"),
         flag("force", "f", Bool, "", "Do not prompt for confirmation"),
+        flag(
+            "keep-last",
+            "",
+            Int,
+            "",
+            "With --all, keep this many of the newest images of each repository",
+        ),
         flag("volumes", "", Bool, "", "Prune anonymous volumes"),
     ]],
     action: Action::SystemPrune,

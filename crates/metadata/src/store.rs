@@ -1,6 +1,7 @@
 //! Opening, reading and quarantine.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -260,12 +261,15 @@ fn open_database(path: &Path, reserve: &Arc<Reserve>) -> Result<Database, Databa
         .create_with_backend(backend)
 }
 
-/// Opens the file; one that is damaged makes room for a fresh one. A crash between the rename
-/// and the first commit of the fresh file leaves an empty or missing file: a new store.
+/// Opens the file, or makes it; one that is damaged makes room for a fresh one. A crash between
+/// the two leaves no file: a new store.
 fn open_or_set_aside(
     path: &Path,
     reserve: &Arc<Reserve>,
 ) -> Result<(Database, Option<PathBuf>), StoreError> {
+    if !path.exists() {
+        make(path, reserve)?;
+    }
     let error = match try_open(path, reserve) {
         Ok(database) => return Ok((database, None)),
         Err(error) => error,
@@ -275,8 +279,7 @@ fn open_or_set_aside(
             return Err(StoreError::Locked { path: path.to_owned() });
         }
         DatabaseError::Storage(StorageError::Io(io))
-            if io.kind() != std::io::ErrorKind::InvalidData
-                && io.kind() != std::io::ErrorKind::UnexpectedEof =>
+            if io.kind() != ErrorKind::InvalidData && io.kind() != ErrorKind::UnexpectedEof =>
         {
             return Err(open_error(path, error));
         }
@@ -285,8 +288,26 @@ fn open_or_set_aside(
     let aside = free_name(path, "damaged");
     std::fs::rename(path, &aside).map_err(file_error("set aside", path))?;
     sync_parent(path)?;
+    make(path, reserve)?;
     let database = open_database(path, reserve).map_err(|error| open_error(path, error))?;
     Ok((database, Some(aside)))
+}
+
+/// Makes the file beside its place and moves it there when it is whole. A power cut while redb
+/// writes its first pages leaves them under the other name, where nobody takes them for records
+/// that were damaged; the next start begins again.
+fn make(path: &Path, reserve: &Arc<Reserve>) -> Result<(), StoreError> {
+    let new = PathBuf::from(format!("{}.new", path.display()));
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(file_error("remove", &new)(error));
+        }
+        _ => drop(open_database(&new, reserve).map_err(|error| open_error(&new, error))?),
+    }
+    // redb syncs data only.
+    File::open(&new).and_then(|file| file.sync_all()).map_err(file_error("sync", &new))?;
+    std::fs::rename(&new, path).map_err(file_error("create", path))?;
+    sync_parent(path)
 }
 
 /// A plain `create`, with redb's assertions about the file turned into the error they mean.

@@ -151,6 +151,26 @@ fn a_damaged_file_is_set_aside() {
     assert_eq!(Store::open(&path).unwrap().set_aside(), None);
 }
 
+/// A file that redb had begun to make when the power went has its length, and no content.
+#[test]
+fn a_file_cut_off_while_it_was_made_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata.redb");
+    let names = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    std::fs::write(dir.path().join("metadata.redb.new"), [0; 4096]).unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.set_aside(), None);
+    assert_eq!(names(), ["metadata.redb", "metadata.redb.reserve"]);
+    put(&store, "a", "1").unwrap();
+    drop(store);
+    assert_eq!(keys(&Store::open(&path).unwrap()), ["a"]);
+}
+
 /// Flips bytes all over a small store: opening never fails, and never shows a wrong value.
 #[test]
 fn flipped_bytes_never_stop_the_store_nor_change_a_value() {

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use metadata::{StoreError, View, WriteTxn};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, statat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
+    renameat, statat,
 };
 use rustix::io::Errno;
 use spec::Digest;
@@ -18,6 +19,10 @@ use sys::RootDir;
 use crate::error::StorageError;
 use crate::records::{self, CONTAINERS, Claim, ContainerRecord, Freed, Leases};
 use crate::storage::Storage;
+
+/// `upper` until it has its owner and mode: these are not synced, and what a power cut leaves is
+/// either the directory with both or none, which [`Storage::rootfs`] makes again.
+const UNFINISHED: &str = "upper.new";
 
 /// What to give overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +103,9 @@ impl Storage {
         mkdirat(self.root(), format!("containers/{id}"), private).map_err(failed("create"))?;
         let dir = self.open_container(id)?;
         mkdirat(&dir, "work", private).map_err(failed("create"))?;
-        mkdirat(&dir, "upper", private).map_err(failed("create"))?;
+        mkdirat(&dir, UNFINISHED, private).map_err(failed("create"))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let upper = openat(&dir, "upper", flags, Mode::empty()).map_err(failed("open"))?;
+        let upper = openat(&dir, UNFINISHED, flags, Mode::empty()).map_err(failed("open"))?;
         let (mode, owner) = match chain {
             Some(chain) => {
                 let top = self.lowers(chain)?.remove(0);
@@ -112,7 +117,8 @@ impl Storage {
         };
         fchown(&upper, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
             .map_err(failed("set the owner of"))?;
-        fchmod(&upper, Mode::from_raw_mode(mode)).map_err(failed("set the mode of"))
+        fchmod(&upper, Mode::from_raw_mode(mode)).map_err(failed("set the mode of"))?;
+        renameat(&dir, UNFINISHED, &dir, "upper").map_err(failed("create"))
     }
 
     /// The directories that would be mounted, for show: nothing is mounted or made.

@@ -1,5 +1,6 @@
 //! The project's own chores:
-//! `cargo xtask tidy | compat | differential | fuzz-layers | vm-test | torture | churn | bench`.
+//! `cargo xtask tidy | compat | differential | fuzz-layers | vm-test | torture | churn | powercut |
+//! bench`.
 //!
 //! Each is one module with `pub(crate) fn run(args: &[String]) -> Result<(), String>`.
 
@@ -10,6 +11,7 @@ mod churn;
 mod compat;
 mod differential;
 mod fuzz_layers;
+mod powercut;
 mod tidy;
 mod torture;
 mod vm_test;
@@ -25,12 +27,13 @@ fn main() -> ExitCode {
         "compat" => compat::run(rest),
         "differential" => differential::run(rest),
         "fuzz-layers" => fuzz_layers::run(rest),
+        "powercut" => powercut::run(rest),
         "tidy" => tidy::run(rest),
         "torture" => torture::run(rest),
         "vm-test" => vm_test::run(rest),
         _ => Err(format!(
-            "unknown task {name:?}; tasks: bench, churn, compat, differential, fuzz-layers, tidy, \
-             torture, vm-test"
+            "unknown task {name:?}; tasks: bench, churn, compat, differential, fuzz-layers, \
+             powercut, tidy, torture, vm-test"
         )),
     };
     match result {

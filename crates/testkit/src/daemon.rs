@@ -21,6 +21,8 @@ pub struct Options {
     pub without_images: bool,
     /// The data root is a file system of its own.
     pub disk: Option<Disk>,
+    /// The data root is one that is there already.
+    pub image: Option<DiskImage>,
 }
 
 /// A small ext4, mounted in the daemon's mount namespace alone: outside it the data root looks
@@ -29,6 +31,14 @@ pub struct Options {
 pub struct Disk {
     pub megabytes: u64,
     pub inodes: u64,
+}
+
+/// A file with a file system, mounted like a [`Disk`].
+#[derive(Debug, Clone)]
+pub struct DiskImage {
+    pub path: PathBuf,
+    /// For mount, besides `loop`.
+    pub options: String,
 }
 
 #[derive(Debug)]
@@ -129,6 +139,12 @@ impl Daemon {
             if let Some(disk) = self.options.disk {
                 self.mount(disk);
             }
+            if let Some(image) = &self.options.image {
+                std::fs::create_dir(self.data_root()).expect("mount point");
+                let mut command = self.inside("mount");
+                command.arg("-o").arg(format!("loop,{}", image.options));
+                run(command.arg(&image.path).arg(self.data_root()), b"").ok();
+            }
         }
         let pid = std::fs::read_to_string(&holder).expect("holder.pid");
         let mut command = Command::new("nsenter");
@@ -169,6 +185,11 @@ impl Daemon {
 
     pub fn data_root(&self) -> PathBuf {
         self.root.path().join("d")
+    }
+
+    /// The data root as it can be reached from outside the daemon's namespaces.
+    pub fn visible_data_root(&self) -> PathBuf {
+        leaks::visible(self.root.path()).join("d")
     }
 
     pub fn exec_root(&self) -> PathBuf {

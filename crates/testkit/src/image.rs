@@ -123,21 +123,9 @@ impl Builder {
 
     /// The docker-archive.
     pub fn archive(&self) -> Vec<u8> {
-        let diff_ids: Vec<_> = self.layers.iter().map(|layer| sha256(layer)).collect();
-        let config = serde_json::json!({
-            "architecture": "amd64",
-            "os": "linux",
-            "created": "2024-01-01T00:00:00Z",
-            "config": self.config,
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": diff_ids.iter().map(|id| format!("sha256:{id}")).collect::<Vec<_>>(),
-            },
-            "history": diff_ids.iter().map(|_| serde_json::json!({"created_by": "testkit"}))
-                .collect::<Vec<_>>(),
-        })
-        .to_string();
+        let config = self.document();
         let config_name = format!("{}.json", sha256(config.as_bytes()));
+        let diff_ids = self.diff_ids();
         let manifest = serde_json::json!([{
             "Config": config_name,
             "RepoTags": [self.tag],
@@ -151,6 +139,57 @@ impl Builder {
         }
         archive.file("manifest.json", 0o644, manifest.as_bytes());
         archive.finish()
+    }
+
+    /// The same image as an OCI layout.
+    pub fn oci_layout(&self) -> Vec<u8> {
+        const IMAGE: &str = "application/vnd.oci.image";
+        let mut archive = Tar::default();
+        let mut blob = |kind: &str, bytes: &[u8]| {
+            let digest = sha256(bytes);
+            archive.file(&format!("blobs/sha256/{digest}"), 0o644, bytes);
+            serde_json::json!({
+                "mediaType": format!("{IMAGE}.{kind}"),
+                "digest": format!("sha256:{digest}"),
+                "size": bytes.len(),
+            })
+        };
+        let config = blob("config.v1+json", self.document().as_bytes());
+        let layers: Vec<_> = self.layers.iter().map(|layer| blob("layer.v1.tar", layer)).collect();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": format!("{IMAGE}.manifest.v1+json"),
+            "config": config,
+            "layers": layers,
+        });
+        let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
+        manifest["annotations"] = serde_json::json!({"io.containerd.image.name": self.tag});
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
+        archive.file("index.json", 0o644, index.as_bytes());
+        archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
+        archive.finish()
+    }
+
+    fn diff_ids(&self) -> Vec<String> {
+        self.layers.iter().map(|layer| sha256(layer)).collect()
+    }
+
+    /// The image's configuration.
+    fn document(&self) -> String {
+        let diff_ids = self.diff_ids();
+        serde_json::json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "2024-01-01T00:00:00Z",
+            "config": self.config,
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": diff_ids.iter().map(|id| format!("sha256:{id}")).collect::<Vec<_>>(),
+            },
+            "history": diff_ids.iter().map(|_| serde_json::json!({"created_by": "testkit"}))
+                .collect::<Vec<_>>(),
+        })
+        .to_string()
     }
 }
 

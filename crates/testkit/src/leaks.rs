@@ -34,13 +34,7 @@ pub fn now(root: &Path, cgroup_parent: &str) -> Vec<String> {
             problems.push(format!("cgroup {}", child.path().display()));
         }
     }
-    // The data root may be mounted in the namespace alone.
-    let seen = match holder.trim() {
-        "" => root.to_owned(),
-        pid => {
-            PathBuf::from(format!("/proc/{pid}/root")).join(root.strip_prefix("/").unwrap_or(root))
-        }
-    };
+    let seen = visible(root);
     for directory in ["d/containers", "d/storage/containers", "d/storage/ingest", "r/containers"] {
         for entry in fs::read_dir(seen.join(directory)).into_iter().flatten().flatten() {
             problems.push(format!("directory {}", entry.path().display()));
@@ -61,6 +55,49 @@ pub fn now(root: &Path, cgroup_parent: &str) -> Vec<String> {
     }
     problems
 }
+
+/// A daemon's directory as its holder sees it: the data root may be mounted there alone.
+pub(crate) fn visible(root: &Path) -> PathBuf {
+    match fs::read_to_string(root.join("holder.pid")).unwrap_or_default().trim() {
+        "" => root.to_owned(),
+        pid => {
+            PathBuf::from(format!("/proc/{pid}/root")).join(root.strip_prefix("/").unwrap_or(root))
+        }
+    }
+}
+
+/// What is in a data root once every container, image and volume was removed: nothing. Waits for
+/// the threads that delete.
+pub fn stored(data_root: &Path) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found: Vec<String> = STORED
+            .iter()
+            .flat_map(|directory| {
+                let entries = fs::read_dir(data_root.join(directory)).into_iter().flatten();
+                entries.flatten().map(move |entry| (directory, entry.file_name()))
+            })
+            .map(|(directory, name)| format!("{directory}/{}", name.display()))
+            .filter(|name| !name.starts_with("volumes/."))
+            .collect();
+        if found.is_empty() || Instant::now() > deadline {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const STORED: [&str; 9] = [
+    "storage/layers",
+    "storage/content/sha256",
+    "storage/containers",
+    "storage/ingest",
+    "storage/trash",
+    "storage/mounts",
+    "containers",
+    "volumes",
+    "volumes/.trash",
+];
 
 /// Ends and removes what was found, so that one failed test does not fail the next.
 pub fn clean(root: &Path, cgroup_parent: &str) {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use testkit::image::{Builder, Tar};
@@ -90,11 +90,6 @@ pub(crate) fn make_source(daemon: &Daemon) {
     assert_eq!(put.unwrap().status, 200);
 }
 
-fn names(daemon: &Daemon, directory: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(daemon.data_root().join(directory)).into_iter().flatten();
-    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
 /// Everything that is listed can be read to its last byte.
 #[track_caller]
 fn check_images(daemon: &Daemon) {
@@ -141,21 +136,7 @@ fn kills_in_the_middle_of_the_stores_work_leave_nothing() {
     daemon.boxship(&["image", "prune", "-af"]).ok();
     daemon.boxship(&["volume", "prune", "-af"]).ok();
     assert_eq!(daemon.boxship(&["images", "-aq"]).ok(), "");
-    let remains = || {
-        let directories = ["layers", "content/sha256", "containers", "ingest", "trash", "mounts"];
-        let mut remains: Vec<String> = Vec::new();
-        for directory in directories.map(|name| format!("storage/{name}")) {
-            let names = names(&daemon, &directory).into_iter();
-            remains.extend(names.map(|name| format!("{directory}/{name}")));
-        }
-        remains.extend(names(&daemon, "volumes").into_iter().filter(|name| !name.starts_with('.')));
-        remains
-    };
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !remains().is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(remains(), Vec::<String>::new());
+    assert_eq!(testkit::leaks::stored(&daemon.data_root()), Vec::<String>::new());
     daemon.boxship(&["system", "check"]).ok();
     // And the next one finds nothing to clear away.
     daemon.restart();

@@ -172,7 +172,7 @@ impl Images {
     fn graph_driver(&self, chain: Option<&Digest>) -> GraphDriver {
         let lowers = chain.and_then(|chain| self.images.storage().lower_names(chain).ok());
         let data = lowers.map(|lowers| {
-            let mut paths = lowers.iter().map(|path| path.display().to_string());
+            let mut paths = lowers.paths.iter().map(|path| path.display().to_string());
             let mut data = BTreeMap::new();
             data.insert("UpperDir".to_owned(), paths.next().unwrap_or_default());
             let below = paths.collect::<Vec<_>>().join(":");

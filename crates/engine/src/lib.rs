@@ -198,6 +198,15 @@ fn open(config: &EngineConfig) -> Result<Opened> {
             }
         })
         .map_err(Error::io("start a thread"))?;
+    let mounts = storage.clone();
+    std::thread::Builder::new()
+        .name("mounts".to_owned())
+        .spawn(move || {
+            loop {
+                mounts.put_mounts_aside_when_idle();
+            }
+        })
+        .map_err(Error::io("start a thread"))?;
     let id = engine_id(&config.data_root)?;
     Ok(Opened { store, storage, images, networks, id })
 }

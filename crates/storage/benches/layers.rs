@@ -70,9 +70,9 @@ fn main() {
             let begun = Instant::now();
             let lowers = lab.storage.lowers(&layer.chain_id).unwrap();
             taken.add("the next one", at, begun);
-            read_all(&lowers[0]);
+            read_all(&lowers.paths[0]);
             let begun = Instant::now();
-            read_all(&lowers[0]);
+            read_all(&lowers.paths[0]);
             taken.add("read all files, warm", at, begun);
             let begun = Instant::now();
             lab.storage.write_tar(&layer.chain_id, &mut std::io::sink()).unwrap();

@@ -5,7 +5,7 @@
 //! a record whose directory a power cut took gets a fresh, empty one.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use metadata::{StoreError, View, WriteTxn};
 use rustix::fs::{
@@ -16,7 +16,9 @@ use rustix::io::Errno;
 use spec::Digest;
 use sys::RootDir;
 
+use crate::erofs::InUse;
 use crate::error::StorageError;
+use crate::layout::Lowers;
 use crate::records::{self, CONTAINERS, Claim, ContainerRecord, Freed, Leases};
 use crate::storage::Storage;
 
@@ -31,6 +33,15 @@ pub struct OverlayDirs {
     pub lower: Vec<PathBuf>,
     pub upper: PathBuf,
     pub work: PathBuf,
+    /// Keeps `lower` where it is.
+    pub(crate) _in_use: InUse,
+}
+
+impl OverlayDirs {
+    pub(crate) fn new(lower: Lowers, container: &Path) -> Self {
+        let (upper, work) = (container.join("upper"), container.join("work"));
+        Self { lower: lower.paths, upper, work, _in_use: lower.in_use }
+    }
 }
 
 /// The record of a container's layer, for the transaction that makes the container. The
@@ -108,8 +119,9 @@ impl Storage {
         let upper = openat(&dir, UNFINISHED, flags, Mode::empty()).map_err(failed("open"))?;
         let (mode, owner) = match chain {
             Some(chain) => {
-                let top = self.lowers(chain)?.remove(0);
-                let top = RootDir::open(&top).map_err(StorageError::file("open", top))?;
+                let top = self.lowers(chain)?;
+                let top = &top.paths[0];
+                let top = RootDir::open(top).map_err(StorageError::file("open", top))?;
                 let stat = fstat(&top).map_err(failed("read the root of"))?;
                 (stat.st_mode & 0o7777, (stat.st_uid, stat.st_gid))
             }
@@ -126,16 +138,13 @@ impl Storage {
         let place = self.path().join("containers").join(id);
         let lower = match self.container(id)?.chain {
             Some(chain) => self.lower_names(&chain)?,
-            None => Vec::new(),
+            None => Lowers::default(),
         };
-        Ok(OverlayDirs { lower, upper: place.join("upper"), work: place.join("work") })
+        Ok(OverlayDirs::new(lower, &place))
     }
 
-    pub(crate) fn chain_lowers(
-        &self,
-        chain: Option<&Digest>,
-    ) -> Result<Vec<PathBuf>, StorageError> {
-        chain.map_or(Ok(Vec::new()), |chain| self.lowers(chain))
+    pub(crate) fn chain_lowers(&self, chain: Option<&Digest>) -> Result<Lowers, StorageError> {
+        chain.map_or(Ok(Lowers::default()), |chain| self.lowers(chain))
     }
 
     /// The directories to mount. Those that a power cut took are made again, empty.
@@ -152,7 +161,7 @@ impl Storage {
             Err(errno) => return Err(StorageError::file("look up", upper)(errno)),
         }
         let lower = self.chain_lowers(record.chain.as_ref())?;
-        Ok(OverlayDirs { lower, upper, work: place.join("work") })
+        Ok(OverlayDirs::new(lower, &place))
     }
 
     /// The image layers a container is on; none for an empty one.

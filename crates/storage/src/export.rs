@@ -46,8 +46,7 @@ impl Storage {
     /// volumes.
     pub fn prepared_root(&self, id: &str, chain: Option<&Digest>) -> Result<RootDir, StorageError> {
         let place = self.path().join("containers").join(id);
-        let (upper, work) = (place.join("upper"), place.join("work"));
-        let dirs = OverlayDirs { lower: self.chain_lowers(chain)?, upper, work };
+        let dirs = OverlayDirs::new(self.chain_lowers(chain)?, &place);
         merged(&dirs).map_err(StorageError::file("mount", dirs.upper))
     }
 

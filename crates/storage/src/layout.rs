@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, renameat, statat, syncfs};
 use rustix::io::Errno;
 use spec::Digest;
 
-use crate::erofs::{Run, Rung};
+use crate::erofs::{InUse, Run, Rung};
 use crate::error::StorageError;
 use crate::records::{LayerRecord, find};
 use crate::storage::Storage;
@@ -106,40 +106,56 @@ fn pieces(layers: &[(Digest, Form)]) -> Vec<Piece> {
     pieces
 }
 
+/// Directories of layers, top first, there to be mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lowers {
+    pub paths: Vec<PathBuf>,
+    /// Keeps them where they are.
+    pub(crate) in_use: InUse,
+}
+
 impl Storage {
-    /// The directories to mount for a chain, top first. Shorter than the chain when a layer hides
-    /// all that is below it, or several are mounted as one.
-    pub fn lowers(&self, chain: &Digest) -> Result<Vec<PathBuf>, StorageError> {
-        let mut lowers = Vec::new();
+    /// The directories to mount for a chain. Shorter than the chain when a layer hides all that is
+    /// below it, or several are mounted as one.
+    pub fn lowers(&self, chain: &Digest) -> Result<Lowers, StorageError> {
+        let in_use = self.mounts().use_them();
+        let mut paths = Vec::new();
         let Pieces { shown, mut hidden } = self.pieces(chain)?;
         for piece in shown.into_iter().rev() {
             // Only the lowest piece is next to what is hidden.
             let hidden = std::mem::take(&mut hidden);
             match piece {
-                Piece::Directory(chain) => lowers.insert(0, self.diff(&chain)),
+                Piece::Directory(chain) => paths.insert(0, self.diff(&chain)),
                 Piece::Run(run) if self.rung().is_ok() => {
                     let layers = run.into_iter().rev().collect();
-                    let run = Run { layers, lowers: lowers.clone(), hidden };
-                    lowers.insert(0, self.mounts().ensure(self.root(), &run)?);
+                    let run = Run { layers, lowers: paths.clone(), hidden };
+                    paths.insert(0, self.mounts().ensure(self.root(), &run)?);
                 }
                 Piece::Run(run) => {
                     for chain in run.iter().rev() {
-                        let diff = self.unpacked_again(chain, &lowers)?;
-                        lowers.insert(0, diff);
+                        let diff = self.unpacked_again(chain, &paths)?;
+                        paths.insert(0, diff);
                     }
                 }
             }
         }
-        Ok(lowers)
+        Ok(Lowers { paths, in_use })
+    }
+
+    /// Waits until images are mounted that nobody uses, and takes them from the host's table of
+    /// mounts: for a thread of its own.
+    pub fn put_mounts_aside_when_idle(&self) {
+        self.mounts().put_aside_when_idle(self.root());
     }
 
     /// What [`Storage::lowers`] names, without mounting it.
-    pub fn lower_names(&self, chain: &Digest) -> Result<Vec<PathBuf>, StorageError> {
+    pub fn lower_names(&self, chain: &Digest) -> Result<Lowers, StorageError> {
         let name = |piece: &Piece| match piece {
             Piece::Directory(chain) => self.diff(chain),
             Piece::Run(run) => self.mounts().place(&run[0]),
         };
-        Ok(self.pieces(chain)?.shown.iter().map(name).collect())
+        let paths = self.pieces(chain)?.shown.iter().map(name).collect();
+        Ok(Lowers { paths, in_use: InUse::default() })
     }
 
     /// What `info` says of the form of new layers.
@@ -181,7 +197,7 @@ impl Storage {
         }
         let Piece::Run(run) = pieces.remove(0) else { return Ok(None) };
         let below = match pieces.first() {
-            Some(Piece::Directory(chain)) => self.lowers(chain)?,
+            Some(Piece::Directory(chain)) => self.lowers(chain)?.paths,
             _ => Vec::new(),
         };
         let layers = run.into_iter().rev().collect();

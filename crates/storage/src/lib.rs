@@ -63,7 +63,7 @@ pub use decode::{Decoder, Ratio, as_storage_error};
 pub use error::StorageError;
 pub use export::{is_kernels_own, write_directory, write_entry};
 pub use extract::{ExtractOptions, extract};
-pub use layout::Layout;
+pub use layout::{Layout, Lowers};
 pub use records::{Claim, Freed, Layer, Lease, Leases, hold, hold_again, release};
 pub use room::Room;
 pub use storage::{Base, Options, Staged, Storage, Unplaced};

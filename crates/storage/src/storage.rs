@@ -15,7 +15,7 @@ use crate::chain::chain_id;
 use crate::content::Content;
 use crate::erofs::{Mounts, check_layer};
 use crate::error::StorageError;
-use crate::layout::{Choice, Layout};
+use crate::layout::{Choice, Layout, Lowers};
 use crate::records::{
     self, CONTAINERS, Claim, Freed, LAYERS, Layer, LayerRecord, Lease, Leases, collect, find,
     layer_place,
@@ -68,8 +68,8 @@ struct Inner {
 #[derive(Debug, Clone, Default)]
 pub struct Base {
     pub chain: Option<Digest>,
-    /// The directories of the chain, top first; none where new layers are indexes.
-    lowers: Vec<PathBuf>,
+    /// The directories of the chain; none where new layers are indexes.
+    lowers: Lowers,
 }
 
 /// An unpacked layer of which nobody said yet what it goes on top of. Dropped, it is garbage.
@@ -108,12 +108,12 @@ pub struct Staged {
 impl Staged {
     /// For a further layer on top of this one.
     pub fn base(&self) -> Base {
-        let mut lowers = Vec::new();
+        let mut lowers = Lowers::default();
         if self.record.form == Form::Directory {
-            lowers.push(self.ingest.path.join("diff"));
             if !self.record.opaque {
-                lowers.extend_from_slice(&self.base.lowers);
+                lowers.clone_from(&self.base.lowers);
             }
+            lowers.paths.insert(0, self.ingest.path.join("diff"));
         }
         Base { chain: Some(self.chain_id), lowers }
     }
@@ -219,7 +219,7 @@ impl Storage {
     pub fn base(&self, chain: Option<&Digest>) -> Result<Base, StorageError> {
         let lowers = match chain {
             Some(chain) if self.form() == Form::Directory => self.lowers(chain)?,
-            _ => Vec::new(),
+            _ => Lowers::default(),
         };
         Ok(Base { chain: chain.copied(), lowers })
     }
@@ -246,7 +246,7 @@ impl Storage {
         stream: &mut (dyn Read + Send),
         expected: Option<&Digest>,
     ) -> Result<Staged, StorageError> {
-        self.place(base, self.unpack_over(&base.lowers, stream)?, expected)
+        self.place(base, self.unpack_over(&base.lowers.paths, stream)?, expected)
     }
 
     /// Whether layers are the same whatever is below them, so that [`Storage::unpack_unplaced`]

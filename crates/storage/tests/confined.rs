@@ -62,7 +62,7 @@ fn it_unpacks_what_the_other_does(layout: Layout) {
     let (bottom, same) = (one.apply(None, &bottom).unwrap(), other.apply(None, &same).unwrap());
     let layer = one.apply(Some(&bottom), &tar).unwrap();
     assert_eq!(layer, other.apply(Some(&same), &tar).unwrap());
-    let shown = |lab: &Lab| tree(&lab.storage.lowers(&layer.chain_id).unwrap()[0]);
+    let shown = |lab: &Lab| tree(&lab.storage.lowers(&layer.chain_id).unwrap().paths[0]);
     assert_eq!(shown(&one), shown(&other));
     if layout == Layout::Directories {
         assert!(shown(&one).contains(&"d 755 d opaque".to_owned()));

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -290,7 +291,7 @@ fn padding_that_is_not_zero_is_not_shown() {
     assert_eq!(lines.len(), 3);
     let lab = Lab::with_layout(Layout::Erofs);
     let layer = lab.apply(None, &tar).unwrap();
-    let file = lab.storage.lowers(&layer.chain_id).unwrap()[0].join("f");
+    let file = lab.storage.lowers(&layer.chain_id).unwrap().paths[0].join("f");
     // A program that maps the file, without the means to do it here.
     let script = "import mmap,os,sys,ctypes\n\
         fd=os.open(sys.argv[1],os.O_RDONLY)\n\
@@ -399,9 +400,9 @@ fn indexes_become_directories_where_nothing_else_works() {
             lab.storage.lowers(&top.chain_id).unwrap()
         };
         let lowers = scope.spawn(without_mounts).join().unwrap();
-        assert_eq!(lowers.len(), 2);
-        assert!(lowers.iter().all(|path| path.ends_with("diff")));
-        assert!(tree(&lowers[1]).len() > 1000);
+        assert_eq!(lowers.paths.len(), 2);
+        assert!(lowers.paths.iter().all(|path| path.ends_with("diff")));
+        assert!(tree(&lowers.paths[1]).len() > 1000);
     });
     assert_eq!(root(&lab, &top), expect);
 }
@@ -463,22 +464,62 @@ fn images_are_made_again_and_go_with_their_layer() {
     let lowers = lab.storage.lowers(&top.chain_id).unwrap();
     assert_eq!(lowers, lab.storage.lower_names(&top.chain_id).unwrap());
     assert_eq!(lab.names("mounts"), [top.chain_id.hex()]);
-    let expect = view(&lowers[0]);
+    let expect = view(&lowers.paths[0]);
     let place = lab.dir.path().join("storage/layers").join(top.chain_id.hex());
     let lab = lab.reopen();
     fs::remove_file(place.join("root.erofs")).unwrap();
-    assert_eq!(view(&lab.storage.lowers(&top.chain_id).unwrap()[0]), expect);
+    assert_eq!(view(&lab.storage.lowers(&top.chain_id).unwrap().paths[0]), expect);
     assert!(place.join("root.erofs").exists());
-    let (chain, leases) = (top.chain_id, lab.storage.leases().clone());
-    let freed = lab.storage.store().write(move |txn| storage::release(txn, &chain, &leases));
-    lab.storage.discard(&freed.unwrap()).unwrap();
+    remove(&lab, &top);
     assert_eq!(lab.names("mounts"), [""; 0]);
     assert_eq!(lab.names("layers").len(), 1);
     assert!(!Path::new("/proc/mounts").exists() || !mounted(&lab, &top));
+}
+
+fn remove(lab: &Lab, layer: &Layer) {
+    let (chain, leases) = (layer.chain_id, lab.storage.leases().clone());
+    let freed = lab.storage.store().write(move |txn| storage::release(txn, &chain, &leases));
+    lab.storage.discard(&freed.unwrap()).unwrap();
 }
 
 fn mounted(lab: &Lab, layer: &Layer) -> bool {
     let place = lab.dir.path().join("storage/mounts").join(layer.chain_id.hex());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     mounts.contains(&place.display().to_string())
+}
+
+/// Between uses the host's table of mounts is as if there were no images, and yet it is the same
+/// file system that comes back.
+#[test]
+fn mounts_are_in_their_place_while_they_are_used() {
+    if !has_erofs() {
+        return;
+    }
+    let lab = Lab::with_layout(Layout::Erofs);
+    let layer = apply(&lab, &[rich()]).unwrap();
+    let device = |place: &Path| fs::metadata(place).unwrap().dev();
+    let lowers = lab.storage.lowers(&layer.chain_id).unwrap();
+    let (place, expect) = (lowers.paths[0].clone(), view(&lowers.paths[0]));
+    let before = device(&place);
+    std::thread::scope(|scope| {
+        let aside = scope.spawn(|| lab.storage.put_mounts_aside_when_idle());
+        // Longer than anybody would wait for the next container.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!aside.is_finished() && mounted(&lab, &layer));
+        drop(lowers);
+        aside.join().unwrap();
+    });
+    assert!(!mounted(&lab, &layer));
+    assert_ne!(device(&place), before);
+    for _ in 0..2 {
+        let again = lab.storage.lowers(&layer.chain_id).unwrap();
+        assert_eq!((again.paths[0].as_path(), device(&place)), (place.as_path(), before));
+        assert_eq!(view(&place), expect);
+        drop(again);
+        lab.storage.put_mounts_aside_when_idle();
+        assert!(!mounted(&lab, &layer));
+    }
+    // Removed while it is nowhere to be seen.
+    remove(&lab, &layer);
+    assert_eq!(lab.names("mounts"), [""; 0]);
 }

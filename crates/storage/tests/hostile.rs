@@ -186,7 +186,7 @@ fn u11_u13_devices_and_setuid_lie_behind_a_private_directory_in(layout: Layout) 
     }
     // Another user cannot get at them.
     let top = lab.storage.all_layers().unwrap().into_iter().max_by_key(|layer| layer.size).unwrap();
-    let path = lab.storage.lowers(&top.chain_id).unwrap()[0].join("su");
+    let path = lab.storage.lowers(&top.chain_id).unwrap().paths[0].join("su");
     assert!(path.exists());
     let status = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"])

@@ -133,7 +133,7 @@ fn an_opaque_root_ends_the_list_of_lowers() {
     let middle = lab.apply(Some(&bottom), &middle).unwrap();
     let top = lab.apply(Some(&middle), &Tar::new().file("more", "").end()).unwrap();
     let lowers = lab.storage.lowers(&top.chain_id).unwrap();
-    assert_eq!(lowers, [lab.diff(&top), lab.diff(&middle)]);
+    assert_eq!(lowers.paths, [lab.diff(&top), lab.diff(&middle)]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn lost_metadata_does_not_lose_layers_in(layout: storage::Layout) {
     let layers = storage.layers(&top.chain_id).unwrap();
     assert_eq!(layers, [bottom, top]);
     let shown = storage.lowers(&layers[1].chain_id).unwrap();
-    assert!(shown.iter().any(|lower| lower.join("etc/shadow").exists()));
+    assert!(shown.paths.iter().any(|lower| lower.join("etc/shadow").exists()));
 }
 
 #[test]

@@ -112,14 +112,20 @@ fn setuid_works_in_containers_and_not_on_the_host() {
     daemon.boxship(&["run", "--name", "maker", "debian:bookworm", "sh", "-c", script]).ok();
     daemon.boxship(&["commit", "maker", "setuid"]).ok();
     let as_user = ["run", "--rm", "-u", "1000", "setuid", "root-id", "-u"];
-    assert_eq!(daemon.boxship(&as_user).ok(), "0");
-    let mut command = daemon.inside("cat");
-    let table = testkit::run::run(command.arg("/proc/self/mountinfo"), b"").ok();
-    let images: Vec<_> = table.lines().filter(|line| line.contains(" - erofs ")).collect();
-    assert!(!images.is_empty());
-    for line in images {
+    let images = || -> Vec<String> {
+        let mut command = daemon.inside("cat");
+        let table = testkit::run::run(command.arg("/proc/self/mountinfo"), b"").ok();
+        table.lines().filter(|line| line.contains(" - erofs ")).map(str::to_owned).collect()
+    };
+    // They are there for a moment after a start.
+    let seen = wait_until("the mount of an image", || {
+        assert_eq!(daemon.boxship(&as_user).ok(), "0");
+        Some(images()).filter(|images| !images.is_empty())
+    });
+    for line in seen {
         assert!(line.contains("ro,nosuid,nodev"), "{line}");
     }
+    wait_until("it to go", || images().is_empty().then_some(()));
     daemon.finish();
 }
 

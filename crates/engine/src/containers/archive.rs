@@ -324,7 +324,7 @@ fn still_images(shared: &Shared, definition: &Definition) -> Result<Vec<Mount>> 
         all.push(Mount {
             target: mount.target.clone(),
             source: MountSource::Image {
-                lower: found.map(|(_, lower)| lower.clone()).unwrap_or_default(),
+                lower: found.map(|(_, lower)| lower.paths.clone()).unwrap_or_default(),
                 empty: super::plan::empty_directory(&directory)?,
                 subpath: subpath.clone(),
             },

@@ -11,7 +11,7 @@ use runtime::spec::{
     Namespaces, NetworkSetup, Process, Propagation, RecursiveReadonly, Rlimit, Rootfs,
 };
 use spec::Digest;
-use storage::OverlayDirs;
+use storage::{Lowers, OverlayDirs};
 
 use super::links::Linked;
 use super::mounts::{self, Source};
@@ -39,7 +39,7 @@ pub(crate) struct Surroundings {
     pub endpoints: Vec<Endpoint>,
     pub links: Vec<Linked>,
     /// The layers of the images it mounts, topmost first.
-    pub images: Vec<(Digest, Vec<PathBuf>)>,
+    pub images: Vec<(Digest, Lowers)>,
 }
 
 pub(crate) fn container_spec(
@@ -236,7 +236,7 @@ fn one_mount(mount: &mounts::Mount, around: &Surroundings, foreign: bool) -> Res
             }
             let found = around.images.iter().find(|(image, _)| Some(*image) == *chain);
             MountSource::Image {
-                lower: found.map(|(_, lower)| lower.clone()).unwrap_or_default(),
+                lower: found.map(|(_, lower)| lower.paths.clone()).unwrap_or_default(),
                 empty: empty_directory(&around.directory)?,
                 subpath: subpath.clone(),
             }

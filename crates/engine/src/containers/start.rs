@@ -16,6 +16,7 @@ use runtime::protocol::{Failure, Reply, Request};
 use runtime::resolver::Sockets;
 use runtime::spec::Namespace;
 use spec::{Digest, ErrorKind, Id, Kinded};
+use storage::Lowers;
 
 use super::links::{self, Linked};
 use super::plan::{self, Surroundings};
@@ -30,7 +31,7 @@ use crate::supervisor::SupervisorError;
 pub(super) fn mounted_images(
     shared: &super::Shared,
     definition: &Definition,
-) -> Result<Vec<(Digest, Vec<PathBuf>)>> {
+) -> Result<Vec<(Digest, Lowers)>> {
     let chains = definition.mounts.iter().filter_map(|mount| mount.chain());
     chains.map(|chain| Ok((chain, shared.storage.lowers(&chain)?))).collect()
 }

@@ -27,6 +27,7 @@ mod toc;
 mod xattr;
 
 pub(crate) use layer::{Builder, Padding};
+pub(crate) use mounts::InUse;
 pub(crate) use mounts::{IMAGE, Mounts, Run, Rung, check_layer, copies, image_is_wrong};
 
 /// Log2 of a block's size.

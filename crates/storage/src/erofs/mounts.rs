@@ -1,18 +1,21 @@
 //! The mounts of merged images: which way this kernel can, making them, finding them again.
 //!
 //! A mount is attached at `mounts/<chain id>`, in the namespace of the daemon, where overlays of
-//! containers find it; all containers of an image share it and its page cache. The directory
-//! `mounts` is a private mount of its own, so that nothing here appears in other namespaces. After
-//! a kill the mounts are still there and are used again; a daemon that ends takes them along,
-//! which containers do not notice. Nothing here needs to be durable: what is missing is made
-//! again from the tables of contents.
+//! containers find it. Overlay keeps a copy, so a moment after the last one was made the mounts
+//! leave the namespace again, and are kept by a descriptor: all containers of an image share one
+//! file system and its page cache, and the host's table of mounts is as it was. The directory
+//! `mounts` is meanwhile a private mount of its own, so that nothing here appears in other
+//! namespaces. What a kill leaves attached is used again; a daemon that ends takes all along, which
+//! containers do not notice. Nothing here needs to be durable: what is missing is made again from
+//! the tables of contents.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fstatfs, mkdirat, openat, renameat, statx,
@@ -62,12 +65,36 @@ pub(crate) struct Mounts {
     /// The ways to try, in order.
     rungs: Vec<Rung>,
     rung: OnceLock<Result<Rung, String>>,
-    /// Chains known to be mounted. Held while one is being mounted.
-    mounted: Mutex<HashSet<Digest>>,
+    /// Held while one is being mounted.
+    mounted: Mutex<Mounted>,
+    attached: Condvar,
+    /// One more for everybody who needs mounts at their places.
+    in_use: InUse,
     /// Mounts that were taken away, kept from ending: the kernel then lets go of every cached page,
     /// and whoever closes the last descriptor waits.
     ending: Mutex<Vec<OwnedFd>>,
 }
+
+#[derive(Debug, Default)]
+struct Mounted {
+    images: HashMap<Digest, Place>,
+    /// When somebody asked for one last; none when all have been put aside since.
+    asked: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Attached,
+    Aside(OwnedFd),
+}
+
+/// While it lives, mounts of images stay where they were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct InUse(Arc<()>);
+
+/// How long mounts that nobody uses stay for the next container: longer than the time between two
+/// of a script, too short for anybody to see them.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// Layers that one image is made of, and what it goes on.
 #[derive(Debug)]
@@ -95,6 +122,8 @@ impl Mounts {
             rungs: rungs.to_vec(),
             rung: OnceLock::new(),
             mounted: Mutex::default(),
+            attached: Condvar::new(),
+            in_use: InUse::default(),
             ending: Mutex::default(),
         }
     }
@@ -108,12 +137,24 @@ impl Mounts {
         self.path.join("mounts").join(chain.hex())
     }
 
-    /// Mounts what `run` makes, unless that is done already; says where.
+    pub(crate) fn use_them(&self) -> InUse {
+        self.in_use.clone()
+    }
+
+    fn mounted(&self) -> MutexGuard<'_, Mounted> {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Mounts what `run` makes, unless that is done already; says where. It is there as long as
+    /// the caller [uses](Mounts::use_them) it.
     pub(crate) fn ensure(&self, root: &RootDir, run: &Run) -> Result<PathBuf, StorageError> {
         let top = run.top();
         let place = self.place(top);
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        if mounted.contains(top) {
+        let mut mounted = self.mounted();
+        if mounted.asked.replace(Instant::now()).is_none() {
+            self.attached.notify_all();
+        }
+        if let Some(Place::Attached) = mounted.images.get(top) {
             return Ok(place);
         }
         let rung = self.rung(root).map_err(|reason| StorageError::NoErofs { reason })?;
@@ -121,12 +162,52 @@ impl Mounts {
         own_directory(root, "mounts").map_err(failed("prepare"))?;
         let target = make_target(root, &top.hex()).map_err(failed("create"))?;
         if !is_image(&target).map_err(failed("look at"))? {
-            let image = Image::open_or_build(root, run)?;
-            let mount = rung.mount(&image.file, &image.data).map_err(failed("mount"))?;
+            let mount = match mounted.images.remove(top) {
+                Some(Place::Aside(mount)) => mount,
+                _ => {
+                    let image = Image::open_or_build(root, run)?;
+                    rung.mount(&image.file, &image.data).map_err(failed("mount"))?
+                }
+            };
             sys::mount::attach(mount, target).map_err(failed("attach"))?;
         }
-        mounted.insert(*top);
+        mounted.images.insert(*top, Place::Attached);
         Ok(place)
+    }
+
+    /// Waits until there are mounts that nobody has used for a moment, and takes them out of the
+    /// namespace.
+    pub(crate) fn put_aside_when_idle(&self, root: &RootDir) {
+        let waited = self.attached.wait_while(self.mounted(), |mounted| mounted.asked.is_none());
+        let mut mounted = waited.unwrap_or_else(PoisonError::into_inner);
+        while self.is_used() || mounted.asked.is_some_and(|asked| asked.elapsed() < IDLE) {
+            let waited = self.attached.wait_timeout(mounted, IDLE);
+            mounted = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        mounted.asked = None;
+        for (chain, image) in &mut mounted.images {
+            if let Place::Attached = image {
+                match self.copy_of(root, chain) {
+                    Ok(mount) => *image = Place::Aside(mount),
+                    Err(errno) => {
+                        // The next container mounts it anew.
+                        tracing::debug!(%chain, %errno, "keep the mount of an image");
+                    }
+                }
+            }
+        }
+        mounted.images.retain(|_, image| matches!(image, Place::Aside(_)));
+        self.leave_namespace();
+    }
+
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.in_use.0) > 1
+    }
+
+    fn copy_of(&self, root: &RootDir, chain: &Digest) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let place = root.open_strict(format!("mounts/{}", chain.hex()), flags, Mode::empty())?;
+        sys::mount::clone_tree(place, false)
     }
 
     /// Makes the image of `run`, for a later [`Mounts::ensure`] to find.
@@ -136,14 +217,17 @@ impl Mounts {
 
     /// Takes the mount of a layer away that is about to be removed. Whoever uses it keeps it.
     pub(crate) fn detach(&self, root: &RootDir, name: &str) -> Result<(), StorageError> {
-        if let Ok(chain) = Digest::from_hex(name) {
-            self.mounted.lock().unwrap_or_else(PoisonError::into_inner).remove(&chain);
-        }
-        let target = format!("mounts/{name}");
+        let known = Digest::from_hex(name).ok().and_then(|chain| {
+            let place = self.mounted().images.remove(&chain)?;
+            match place {
+                Place::Aside(mount) => Some(mount),
+                Place::Attached => None,
+            }
+        });
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        if let Ok(mount) = root.open_strict(target, flags, Mode::empty()) {
-            self.ending.lock().unwrap_or_else(PoisonError::into_inner).push(mount);
-        }
+        let attached = root.open_strict(format!("mounts/{name}"), flags, Mode::empty()).ok();
+        let ending = known.into_iter().chain(attached);
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).extend(ending);
         let place = self.path.join("mounts").join(name);
         match unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
@@ -273,8 +357,12 @@ impl Drop for Mounts {
 impl Mounts {
     /// Takes all mounts away; they come back when they are asked for.
     pub(crate) fn unmount(&self) {
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        mounted.clear();
+        let mut mounted = self.mounted();
+        mounted.images.clear();
+        self.leave_namespace();
+    }
+
+    fn leave_namespace(&self) {
         let directory = self.path.join("mounts");
         match unmount(&directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // There were none.

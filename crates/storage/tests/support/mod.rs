@@ -174,7 +174,7 @@ impl Lab {
 
     /// What a container gets to see of the layer.
     pub(crate) fn root(&self, layer: &Layer) -> PathBuf {
-        self.storage.lowers(&layer.chain_id).unwrap().remove(0)
+        self.storage.lowers(&layer.chain_id).unwrap().paths.remove(0)
     }
 
     pub(crate) fn names(&self, directory: &str) -> Vec<String> {

@@ -389,7 +389,7 @@ async fn names_of(app: &App, kind: Names) -> Outcome<Candidates> {
 /// Names of containers, with their images.
 pub(crate) async fn container_names(app: &App, all: bool) -> Outcome<Candidates> {
     let request = Request::get("/containers/json").query_if(all, "all", "1");
-    let containers: Vec<container::Summary> = app.client.get(request).await?;
+    let containers: Vec<container::Listed> = app.client.get(request).await?;
     let named = containers.into_iter().flat_map(|container| {
         let about = container.image;
         let own = container.names.into_iter().map(|name| name.trim_start_matches('/').to_owned());

@@ -19,6 +19,9 @@ use crate::{Endpoint, Error, Response, Result, tls};
 /// What an `ssh` takes at most from closing its pipes to its end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// The answer of most commands in one read, a long one in pieces that are used again.
+const READ_BUFFER: usize = 64 << 10;
+
 #[derive(Debug)]
 pub enum Connection {
     Unix(UnixStream),
@@ -68,7 +71,10 @@ impl Connection {
         endpoint: &Endpoint,
     ) -> Result<Response> {
         let failed = |source| Error::Transport { host: endpoint.address().to_owned(), source };
-        let (mut sender, driver) = http1::handshake(TokioIo::new(self)).await.map_err(failed)?;
+        // Without this the buffer doubles with each read, and each time it is new memory.
+        let mut http = http1::Builder::new();
+        http.read_buf_exact_size(Some(READ_BUFFER));
+        let (mut sender, driver) = http.handshake(TokioIo::new(self)).await.map_err(failed)?;
         // Errors of the driver reach the caller through the answer or its body as well.
         tokio::spawn(async move {
             let _reported_by_the_body = driver.with_upgrades().await;

@@ -11,6 +11,7 @@ mod connection;
 pub mod contexts;
 pub mod credentials;
 mod error;
+mod items;
 mod request;
 mod response;
 mod ssh;
@@ -30,6 +31,7 @@ pub use config::{Endpoint, TlsFiles};
 pub use connection::Connection;
 pub use error::{Error, Result};
 pub use hyper::Method;
+pub use items::Items;
 pub use request::Request;
 pub use response::{Hijacked, Response};
 pub use ssh::SshTarget;
@@ -173,6 +175,11 @@ impl Client {
 
     pub async fn get<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
         self.send(request).await?.json().await
+    }
+
+    /// Reads a JSON array item by item.
+    pub async fn get_items<T: DeserializeOwned>(&self, request: Request) -> Result<Items<T>> {
+        Ok(Items::new(self.get_bytes(request).await?))
     }
 
     pub async fn get_bytes(&self, request: Request) -> Result<Bytes> {

@@ -12,6 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Request, Result};
 
+/// A daemon may say what it likes; memory beyond this is taken as the body comes.
+const MOST_AHEAD: usize = 1 << 20;
+
 #[derive(Debug)]
 pub struct Response {
     pub(crate) inner: hyper::Response<Incoming>,
@@ -36,7 +39,7 @@ fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     })
 }
 
-fn drop_nulls(value: &mut serde_json::Value) {
+pub(crate) fn drop_nulls(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(members) => {
             members.retain(|_name, member| !member.is_null());
@@ -89,11 +92,15 @@ impl Response {
         Ok(None)
     }
 
-    pub async fn bytes(self) -> Result<Bytes> {
-        let body = self.inner.into_body().collect().await;
-        Ok(body
-            .map_err(|source| Error::Body { source: io::Error::other(source.to_string()) })?
-            .to_bytes())
+    /// The whole body. Each piece is copied and dropped as it comes, so that its memory takes the
+    /// next one.
+    pub async fn bytes(mut self) -> Result<Bytes> {
+        let length = self.header("content-length").and_then(|text| text.parse().ok());
+        let mut body = Vec::with_capacity(length.unwrap_or(0).min(MOST_AHEAD));
+        while let Some(piece) = self.chunk().await? {
+            body.extend_from_slice(&piece);
+        }
+        Ok(body.into())
     }
 
     pub async fn json<T: DeserializeOwned>(self) -> Result<T> {

@@ -156,17 +156,28 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Response<Body> {
 }
 
 pub(crate) fn json_with<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<Body> {
-    let mut response = Response::new(Body::Whole(json_line(value)));
+    let mut response = json_text(to_text(value));
     *response.status_mut() = status;
+    response
+}
+
+/// A value that is JSON already.
+pub(crate) fn json_text(mut text: Vec<u8>) -> Response<Body> {
+    text.push(b'\n');
+    let mut response = Response::new(Body::Whole(text.into()));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }
 
 /// A value and the line end that Go's encoder writes after it.
 pub(crate) fn json_line<T: Serialize + ?Sized>(value: &T) -> Bytes {
-    let mut text = serde_json::to_vec(value).expect("API types have string keys only");
+    let mut text = to_text(value);
     text.push(b'\n');
     text.into()
+}
+
+fn to_text<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("API types have string keys only")
 }
 
 /// A response whose head is sent at once and whose body comes as it comes.

@@ -324,6 +324,53 @@ fn the_list_filters_exactly() {
     daemon.finish();
 }
 
+/// Rows of lists are kept as they were sent; each of these changes what a row shows.
+#[test]
+fn a_list_is_never_an_old_one() {
+    let daemon = daemon();
+    let list = |query: &str| daemon.api().get(&format!("/containers/json?all=1{query}")).unwrap();
+    // With sizes, no row is a kept one. Ages may grow between the two.
+    let listed = || {
+        wait_until("two lists of one second", || {
+            let (kept, mut fresh) = (list("").json(), list("&size=1").json());
+            for row in fresh.as_array_mut().unwrap() {
+                row.as_object_mut().unwrap().retain(|name, _| !name.starts_with("Size"));
+            }
+            (kept == fresh).then_some(kept)
+        })
+    };
+    run_detached(&daemon, "c1", "sleep 1000");
+    daemon.boxship(&["create", "--name", "c2", "--link", "c1:friend", "busybox"]).ok();
+    let column = |name: &str| {
+        let list = listed();
+        let mut column: Vec<_> =
+            list.as_array().unwrap().iter().map(|row| row[name].to_string()).collect();
+        column.sort();
+        column.join(" ")
+    };
+    assert_eq!(column("Names"), r#"["/c1","/c2/friend"] ["/c2"]"#);
+    assert_eq!(column("State"), r#""created" "running""#);
+    daemon.boxship(&["pause", "c1"]).ok();
+    assert_eq!(column("State"), r#""created" "paused""#);
+    daemon.boxship(&["unpause", "c1"]).ok();
+    daemon.boxship(&["network", "create", "--subnet", "10.73.0.0/24", "n1"]).ok();
+    daemon.boxship(&["network", "connect", "n1", "c1"]).ok();
+    assert!(column("NetworkSettings").contains("10.73.0.2"));
+    daemon.boxship(&["network", "disconnect", "n1", "c1"]).ok();
+    assert!(!column("NetworkSettings").contains("10.73.0.2"));
+    daemon.boxship(&["rename", "c1", "c3"]).ok();
+    assert!(column("Names").contains("/c3"));
+    daemon.boxship(&["rm", "c2"]).ok();
+    assert_eq!(column("Names"), r#"["/c3"]"#);
+    // The name of the image goes to another one.
+    assert_eq!(column("Image"), r#""busybox""#);
+    daemon.boxship(&["commit", "c3", "busybox"]).ok();
+    assert!(column("Image").contains("sha256:"));
+    daemon.boxship(&["rm", "-f", "c3"]).ok();
+    assert_eq!(list("").text(), "[]\n");
+    daemon.finish();
+}
+
 #[test]
 fn health_is_checked_and_told() {
     let daemon = daemon();

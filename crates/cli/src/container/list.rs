@@ -1,6 +1,6 @@
 //! `docker ps`.
 
-use api_types::container::{MountPoint, Summary};
+use api_types::container::{Listed, ListedMount};
 use client::Request;
 use spec::Reference;
 
@@ -14,7 +14,7 @@ use crate::template::{Nil, Value};
 
 #[derive(Debug)]
 pub(crate) struct ContainerRow {
-    pub container: Summary,
+    pub container: Listed,
     pub truncate: bool,
 }
 
@@ -61,7 +61,7 @@ impl ContainerRow {
     }
 
     fn mounts(&self) -> String {
-        let name = |mount: &MountPoint| {
+        let name = |mount: &ListedMount| {
             let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
             if self.truncate { ellipsis(name, 15) } else { name.clone() }
         };
@@ -164,16 +164,24 @@ pub(crate) async fn ls(app: &App, flags: &Parsed) -> Outcome {
         .query_if(filters != spec::Filters::default(), "filters", &filters.to_json())
         .query_if(last > 0, "limit", &last.to_string())
         .query_if(size, "size", "1");
-    let containers: Vec<Summary> = app.client.get(request).await?;
+    let mut containers = app.client.get_items::<Listed>(request).await?;
     let truncate = !flags.bool("no-trunc");
-    let rows = containers.into_iter().map(|container| ContainerRow { container, truncate });
-    output::print(&CONTAINERS.render(&format, rows)?)?;
+    let mut failed = None;
+    let rows = std::iter::from_fn(|| {
+        let container = containers.next()?.map_err(|error| failed = Some(error)).ok()?;
+        Some(ContainerRow { container, truncate })
+    });
+    let text = CONTAINERS.render(&format, rows)?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    output::print(&text)?;
     Ok(0)
 }
 
 /// A format is tried before the daemon is asked: what names no member is wrong without any rows, too.
 fn check_format(format: &str) -> Outcome<()> {
-    let row = ContainerRow { container: Summary::default(), truncate: true };
+    let row = ContainerRow { container: Listed::default(), truncate: true };
     match CONTAINERS.render(format, [row]) {
         Err(failure) => {
             let text = failure.to_string();

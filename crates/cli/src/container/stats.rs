@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api_types::container::Summary;
+use api_types::container::Listed;
 use api_types::event::Event;
 use api_types::stats::{BlkioEntry, CpuStats, MemoryStats, Stats};
 use client::{Request, Response};
@@ -174,7 +174,7 @@ async fn containers(app: &App, flags: &Parsed) -> Outcome<Vec<String>> {
         return Ok(flags.args.clone());
     }
     let request = Request::get("/containers/json").query_if(flags.bool("all"), "all", "1");
-    let containers: Vec<Summary> = app.client.get(request).await?;
+    let containers: Vec<Listed> = app.client.get(request).await?;
     Ok(containers.iter().map(|container| short_id(&container.id).to_owned()).collect())
 }
 

@@ -20,6 +20,12 @@ pub(crate) struct ImageRow {
 }
 
 impl ImageRow {
+    /// As `df` has it, which does not look for digests.
+    pub(crate) fn without_digest(mut self) -> Self {
+        self.name.digest.clear();
+        self
+    }
+
     fn id(&self) -> &str {
         if self.truncate { short_id(&self.image.id) } else { &self.image.id }
     }

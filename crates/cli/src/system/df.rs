@@ -22,7 +22,7 @@ use crate::volume::{VOLUMES, VolumeRow};
 struct Usage {
     layers_size: i64,
     images: Option<Vec<image::Summary>>,
-    containers: Option<Vec<container::Summary>>,
+    containers: Option<Vec<container::Listed>>,
     volumes: Option<Vec<Volume>>,
     build_cache: Option<Vec<CacheRecord>>,
 }
@@ -135,10 +135,10 @@ fn images(usage: &Usage) -> UsageRow {
 
 fn containers(usage: &Usage) -> UsageRow {
     let containers = usage.containers.as_deref().unwrap_or_default();
-    let active = |container: &&container::Summary| {
+    let active = |container: &&container::Listed| {
         ["running", "paused", "restarting"].contains(&container.state.as_str())
     };
-    let size = |container: &container::Summary| container.size_rw.unwrap_or_default() as f64;
+    let size = |container: &container::Listed| container.size_rw.unwrap_or_default() as f64;
     UsageRow {
         kind: "Containers",
         total: containers.len(),
@@ -302,11 +302,14 @@ impl Parts {
             ..record
         });
         Self {
-            images: image_rows(usage.images.unwrap_or_default(), false, truncate),
+            images: image_rows(usage.images.unwrap_or_default(), false, truncate)
+                .into_iter()
+                .map(ImageRow::without_digest)
+                .collect(),
             // `df` shows what containers wrote, not the image below it.
             containers: containers
                 .map(|container| ContainerRow {
-                    container: container::Summary { size_root_fs: None, ..container },
+                    container: container::Listed { size_root_fs: None, ..container },
                     truncate,
                 })
                 .collect(),

@@ -14,44 +14,81 @@ use super::snapshot::{Container, Snapshot};
 use super::{Containers, Shared, run_blocking};
 use crate::errors::Result;
 
+/// A container and how it was when the list was asked for.
+type Chosen = (Arc<Container>, Arc<Snapshot>);
+
+/// What a row shows that can change while the container's picture stays the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Passing {
+    image: String,
+    names: Vec<String>,
+    status: String,
+}
+
+/// A row as it was last sent, and what it was made of.
+#[derive(Debug)]
+pub(super) struct SentRow {
+    snapshot: Arc<Snapshot>,
+    passing: Passing,
+    json: Box<[u8]>,
+}
+
 impl Containers {
     /// Newest first. Waits for nothing but, with `size`, the disk.
     pub async fn list(&self, options: ListOptions) -> Result<Vec<Summary>> {
+        let size = options.size;
+        let chosen = self.chosen(options)?;
+        let mut view = View::new(&self.shared);
+        let summaries = chosen.iter().map(|(_, snapshot)| {
+            let passing = view.passing(snapshot);
+            summary(&self.shared, snapshot, passing)
+        });
+        let list = summaries.collect();
+        if size { self.with_sizes(list).await } else { Ok(list) }
+    }
+
+    /// The same as JSON. A row that shows what it showed in the list before is not made again: that
+    /// is a quarter of the work where most containers do what they did.
+    pub async fn list_json(&self, options: ListOptions) -> Result<Vec<u8>> {
+        if options.size {
+            return Ok(to_json(&self.list(options).await?));
+        }
+        let mut view = View::new(&self.shared);
+        let mut json = b"[".to_vec();
+        for (container, snapshot) in self.chosen(options)? {
+            if json.len() > 1 {
+                json.push(b',');
+            }
+            let passing = view.passing(&snapshot);
+            let sent = container.sent_row.load();
+            match sent.as_deref() {
+                Some(sent) if sent.shows(&snapshot, &passing) => json.extend(&sent.json),
+                _ => {
+                    let row = SentRow::new(&self.shared, snapshot, passing);
+                    json.extend(&row.json);
+                    container.sent_row.store(Some(Arc::new(row)));
+                }
+            }
+        }
+        json.push(b']');
+        Ok(json)
+    }
+
+    fn chosen(&self, options: ListOptions) -> Result<Vec<Chosen>> {
         let selection = Selection::parse(&self.shared, options.filters)?;
         let all = options.all || options.limit.is_some() || selection.implies_all();
-        let mut chosen: Vec<(Arc<Container>, Arc<Snapshot>)> = self
-            .shared
-            .registry
-            .all()
-            .into_iter()
-            .map(|container| {
-                let snapshot = container.snapshot();
-                (container, snapshot)
-            })
+        let containers = self.shared.registry.all().into_iter().map(|container| {
+            let snapshot = container.snapshot();
+            (container, snapshot)
+        });
+        let mut chosen: Vec<Chosen> = containers
             .filter(|(container, snapshot)| {
                 (all || snapshot.progress.is_running()) && selection.accepts(container, snapshot)
             })
             .collect();
         chosen.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.definition.created_nanos));
         chosen.truncate(options.limit.unwrap_or(usize::MAX));
-        let now = now_nanos();
-        let links = super::links::names(&self.shared);
-        let mut names = Names { shared: &self.shared, known: HashMap::new() };
-        let mut list: Vec<_> = chosen
-            .iter()
-            .map(|(_, snapshot)| {
-                let image = names.shown(&snapshot.definition);
-                let mut summary = Summary { image, ..summary(&self.shared, snapshot, now) };
-                let linked = links.iter().filter(|(target, _)| target == snapshot.id());
-                summary.names.extend(linked.map(|(_, name)| name.clone()));
-                summary.names.sort();
-                summary
-            })
-            .collect();
-        if options.size {
-            list = self.with_sizes(list).await?;
-        }
-        Ok(list)
+        Ok(chosen)
     }
 
     async fn with_sizes(&self, mut list: Vec<Summary>) -> Result<Vec<Summary>> {
@@ -68,21 +105,56 @@ impl Containers {
     }
 }
 
-/// What image names stand for now; each is looked up once a list.
-struct Names<'a> {
-    shared: &'a Shared,
-    known: HashMap<String, Option<String>>,
+impl SentRow {
+    fn new(shared: &Shared, snapshot: Arc<Snapshot>, passing: Passing) -> Self {
+        let json = to_json(&summary(shared, &snapshot, passing.clone())).into();
+        Self { snapshot, passing, json }
+    }
+
+    /// The picture is compared by its place: the row keeps it, so no other can have that.
+    fn shows(&self, snapshot: &Arc<Snapshot>, passing: &Passing) -> bool {
+        Arc::ptr_eq(&self.snapshot, snapshot) && self.passing == *passing
+    }
 }
 
-impl Names<'_> {
+fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("API types have string keys only")
+}
+
+/// How things are at one moment.
+struct View<'a> {
+    shared: &'a Shared,
+    now: i64,
+    /// Names by links: whose, and which.
+    links: Vec<(spec::Id, String)>,
+    /// What image names stand for; each is looked up once a list.
+    images: HashMap<String, Option<String>>,
+}
+
+impl<'a> View<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let links = super::links::names(shared);
+        Self { shared, now: now_nanos(), links, images: HashMap::new() }
+    }
+
+    fn passing(&mut self, snapshot: &Snapshot) -> Passing {
+        let definition = &snapshot.definition;
+        let mut names = vec![format!("/{}", definition.name)];
+        let linked = self.links.iter().filter(|(target, _)| target == snapshot.id());
+        names.extend(linked.map(|(_, name)| name.clone()));
+        names.sort();
+        let status = status_text(snapshot, self.now);
+        Passing { image: self.image(definition), names, status }
+    }
+
     /// The name the container was made with, while it means that image; then the image's id.
-    fn shown(&mut self, definition: &Definition) -> String {
+    fn image(&mut self, definition: &Definition) -> String {
         let name = &definition.config.image;
-        let known = match self.known.get(name) {
+        let known = match self.images.get(name) {
             Some(known) => known,
             None => {
                 let id = self.shared.images.find_id(name);
-                self.known.entry(name.clone()).or_insert(id)
+                self.images.entry(name.clone()).or_insert(id)
             }
         };
         let same = known.as_ref() == Some(&definition.image_id);
@@ -98,13 +170,13 @@ pub(super) fn sizes(shared: &Shared, id: &str, image: &str) -> (i64, i64) {
     (own, own.saturating_add(shared.images.size(image)))
 }
 
-fn summary(shared: &Shared, snapshot: &Snapshot, now: i64) -> Summary {
+fn summary(shared: &Shared, snapshot: &Snapshot, passing: Passing) -> Summary {
     let definition = &snapshot.definition;
     let (config, host_config) = (&definition.config, &definition.host_config);
     Summary {
         id: definition.id.to_string(),
-        names: vec![format!("/{}", definition.name)],
-        image: String::new(),
+        names: passing.names,
+        image: passing.image,
         image_id: definition.image_id.clone(),
         command: command_text(&definition.command_line()),
         created: definition.created_nanos / 1_000_000_000,
@@ -113,7 +185,7 @@ fn summary(shared: &Shared, snapshot: &Snapshot, now: i64) -> Summary {
         size_root_fs: None,
         labels: config.labels.clone(),
         state: snapshot.status().to_owned(),
-        status: status_text(snapshot, now),
+        status: passing.status,
         host_config: SummaryHostConfig {
             network_mode: host_config.network_mode.clone(),
             annotations: host_config.annotations.clone(),

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_types::container::Health;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use runtime::protocol::Exit;
 use spec::Id;
 use tokio::sync::{mpsc, watch};
 
+use super::list::SentRow;
 use super::record::{Definition, Phase, Progress};
 use super::task::ContainerCommand;
 use crate::errors::{Error, Result};
@@ -25,6 +26,8 @@ pub(crate) struct Container {
     /// start, or a copy while it does not run.
     pub(crate) files: Arc<tokio::sync::RwLock<()>>,
     snapshot: ArcSwap<Snapshot>,
+    /// For the next list; whoever makes lists may replace it.
+    pub(super) sent_row: ArcSwapOption<SentRow>,
     lifecycle: watch::Sender<Lifecycle>,
     notices: watch::Sender<Notices>,
     commands: mpsc::Sender<ContainerCommand>,
@@ -73,6 +76,7 @@ impl Container {
             id: snapshot.definition.id.clone(),
             files: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
+            sent_row: ArcSwapOption::empty(),
             lifecycle: watch::Sender::new(lifecycle),
             notices: watch::Sender::default(),
             commands,

@@ -27,7 +27,7 @@ pub(super) async fn list(request: Request) -> Result {
         size: query.flag("size"),
         filters,
     };
-    Ok(answer::json(&request.engine().containers.list(options).await?))
+    Ok(answer::json_text(request.engine().containers.list_json(options).await?))
 }
 
 pub(super) async fn create(mut request: Request) -> Result {

@@ -22,6 +22,46 @@ pub struct Summary {
     /// Written below API 1.44 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+    /// Of stores that keep an image for several platforms; ours does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<Manifest>>,
+}
+
+/// What an image has for one platform, or what is said of that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Manifest {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub available: bool,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    pub size: ManifestSize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    pub content: i64,
+    pub total: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestImage {
+    pub platform: Platform,
+    pub containers: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Platform {
+    pub architecture: String,
+    pub os: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

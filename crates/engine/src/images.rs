@@ -26,6 +26,7 @@ pub struct ListOptions {
     pub all: bool,
     pub filters: Filters,
     pub shared_size: bool,
+    pub count_containers: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,7 +85,7 @@ impl Images {
     }
 
     pub async fn list(&self, options: ListOptions) -> Result<Vec<Summary>> {
-        let ListOptions { all, filters, shared_size } = options;
+        let ListOptions { all, filters, shared_size, count_containers } = options;
         let list = self.blocking(move |images| images.list(all, &filters)).await?;
         let mut containers: HashMap<String, i64> = HashMap::new();
         for container in self.registry.all() {
@@ -94,7 +95,7 @@ impl Images {
         let summaries = list.into_iter().map(|image| {
             let id = image.id.to_string();
             Summary {
-                containers: if shared_size {
+                containers: if count_containers {
                     containers.get(&id).copied().unwrap_or_default()
                 } else {
                     -1
@@ -107,6 +108,7 @@ impl Images {
                 shared_size: shared.get(&image.id).copied().unwrap_or(-1),
                 size: signed(image.size),
                 virtual_size: None,
+                manifests: None,
                 id,
             }
         });

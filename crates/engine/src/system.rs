@@ -239,7 +239,11 @@ impl System {
     }
 
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
-        let options = ImageListOptions { shared_size: true, ..ImageListOptions::default() };
+        let options = ImageListOptions {
+            shared_size: true,
+            count_containers: true,
+            ..ImageListOptions::default()
+        };
         let images = self.images.list(options).await?;
         let options =
             ListOptions { all: true, size: true, limit: None, filters: Filters::default() };

@@ -120,8 +120,9 @@ pub(crate) fn rows(mut images: Vec<Summary>, with_digests: bool, truncate: bool)
 
 /// `docker images`.
 pub(crate) async fn ls(app: &App, flags: &Parsed) -> Outcome {
-    if flags.bool("tree") {
-        return Err(Failure::new("--tree is not supported yet"));
+    let tree = flags.bool("tree");
+    if tree {
+        check_tree(app, flags).await?;
     }
     let mut filters = flags.filters();
     if let Some(pattern) = flags.args.first() {
@@ -132,11 +133,38 @@ pub(crate) async fn ls(app: &App, flags: &Parsed) -> Outcome {
         "filters",
         &filters.to_json(),
     );
+    let request = request.query_if(tree, "manifests", "1");
     let images: Vec<Summary> = app.client.get(request).await?;
+    if tree {
+        let text = super::tree::render(images, flags.bool("all"), super::tree::Screen::stdout());
+        output::print(&text)?;
+        return Ok(0);
+    }
     let digests = flags.bool("digests");
     let rows = rows(images, digests, !flags.bool("no-trunc"));
     output::print(&IMAGES.render(&format(app, flags, digests), rows)?)?;
     Ok(0)
+}
+
+/// What the tree has no room for, and daemons that do not know it.
+async fn check_tree(app: &App, flags: &Parsed) -> Outcome<()> {
+    let version = app.client.negotiate().await?;
+    if version < client::Version::parse("1.47").expect("it is a version") {
+        return Err(Failure::new(format!(
+            "\"--tree\" requires API version 1.47, but the Docker daemon API version is {version}"
+        )));
+    }
+    // Docker names the flag for digests otherwise than it is spelled.
+    let others = [
+        ("quiet", flags.bool("quiet")),
+        ("no-trunc", flags.bool("no-trunc")),
+        ("show-digest", flags.bool("digests")),
+        ("format", !flags.text("format").is_empty()),
+    ];
+    match others.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Failure::new(format!("--{name} is not yet supported with --tree"))),
+        None => Ok(()),
+    }
 }
 
 fn format(app: &App, flags: &Parsed, digests: bool) -> String {

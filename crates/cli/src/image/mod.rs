@@ -3,6 +3,7 @@
 mod list;
 mod names;
 mod transfer;
+mod tree;
 
 use api_types::image::{DeleteItem, HistoryItem, PruneResponse};
 use client::Request;

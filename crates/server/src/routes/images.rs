@@ -29,6 +29,7 @@ pub(super) async fn list(request: Request) -> Result {
         all: query.flag("all"),
         filters,
         shared_size: request.version.has(42) && query.flag("shared-size"),
+        count_containers: request.version.has(51),
     };
     let images = request.engine().images.list(options).await?;
     Ok(legacy::image_list_response(images, request.version))

@@ -23,9 +23,9 @@ pub(crate) fn run(program: &'static str, arguments: &[String]) -> Outcome {
     let usage = format!("{program} [OPTIONS] COMMAND [ARG...]");
     let global = parse(GLOBAL_FLAGS, false, arguments)
         .map_err(|error| bad_flags(&error.0, &usage, program))?;
+    check_log_level(global.text("log-level"))?;
     if global.bool("version") {
-        output::print_line(&version_line(program))?;
-        return Ok(0);
+        return print_version(program);
     }
     let words: Vec<&str> = global.args.iter().map(String::as_str).collect();
     match words.as_slice() {
@@ -39,6 +39,21 @@ pub(crate) fn run(program: &'static str, arguments: &[String]) -> Outcome {
         words if global.help => help_for(program, words),
         words => by_words(program, &global, words),
     }
+}
+
+/// We log nothing; a level that docker does not know is a mistake all the same.
+fn check_log_level(level: &str) -> Outcome<()> {
+    const LEVELS: &[&str] =
+        &["", "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
+    if LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("Unable to parse logging level: {level}")))
+}
+
+fn print_version(program: &str) -> Outcome {
+    output::print_line(&version_line(program))?;
+    Ok(0)
 }
 
 fn version_line(program: &str) -> String {
@@ -87,15 +102,32 @@ fn by_words(program: &'static str, global: &Parsed, words: &[&str]) -> Outcome {
     }
     match words {
         [group] if is_group(group) => complain_help(&help::group(program, group)),
-        [group, "--help"] if is_group(group) => print_help(help::group(program, group)),
-        [group, "-h"] if is_group(group) => {
-            output::print_line(SHORT_HELP)?;
-            print_help(help::group(program, group))
-        }
-        [group, word, ..] if is_group(group) => Err(unknown_in_group(program, group, word)),
+        [group, ..] if is_group(group) => unknown_in_group(program, group, &global.args[1..]),
         [word, ..] if UNSUPPORTED.contains(word) => Err(unsupported(program, word)),
-        _ => Err(unknown(program, words[0])),
+        [word, ..] => unknown_command(program, word, &global.args[1..]),
+        [] => complain_help(&help::root(program)),
     }
+}
+
+/// Flags behind a word that is no command are the program's own.
+fn unknown_command(program: &str, word: &str, rest: &[String]) -> Outcome {
+    let usage = format!("{program} [OPTIONS] COMMAND [ARG...]");
+    let parsed =
+        parse(GLOBAL_FLAGS, true, rest).map_err(|error| bad_flags(&error.0, &usage, program))?;
+    if parsed.help {
+        return asked_help(&parsed, help::root(program));
+    }
+    if parsed.bool("version") {
+        return print_version(program);
+    }
+    Err(unknown(program, word))
+}
+
+fn asked_help(parsed: &Parsed, text: String) -> Outcome {
+    if parsed.short_help {
+        output::print_line(SHORT_HELP)?;
+    }
+    print_help(text)
 }
 
 fn unknown(program: &str, word: &str) -> Failure {
@@ -112,19 +144,22 @@ fn unknown(program: &str, word: &str) -> Failure {
     }
 }
 
-fn unknown_in_group(program: &str, group: &str, word: &str) -> Failure {
+/// A group has no flags of its own but the one for help.
+fn unknown_in_group(program: &str, group: &str, rest: &[String]) -> Outcome {
     let name = format!("{program} {group}");
-    let path = format!("{group} {word}");
+    let path = format!("{group} {}", rest[0]);
     if UNSUPPORTED.contains(&path.as_str()) {
-        return unsupported(program, &path);
+        return Err(unsupported(program, &path));
     }
-    if word.starts_with('-') {
-        return bad_flags(&format!("unknown flag: {word}"), &name, &name);
+    let parsed = parse(&[], true, rest).map_err(|error| bad_flags(&error.0, &name, &name))?;
+    match parsed.args.first() {
+        _ if parsed.help => asked_help(&parsed, help::group(program, group)),
+        None => complain_help(&help::group(program, group)),
+        Some(word) => Err(Failure::new(format!(
+            "{program}: unknown command: {name} {word}\n\nUsage:  {name}\n\nRun '{name} --help' \
+             for more information"
+        ))),
     }
-    Failure::new(format!(
-        "{program}: unknown command: {name} {word}\n\nUsage:  {name}\n\nRun '{name} --help' for \
-         more information"
-    ))
 }
 
 fn unsupported(program: &str, path: &str) -> Failure {
@@ -150,10 +185,7 @@ fn by_command(
     let parsed = parse(command.flags, command.interspersed, arguments)
         .map_err(|error| bad_flags(&error.0, usage.trim_end(), &name))?;
     if parsed.help {
-        if parsed.short_help {
-            output::print_line(SHORT_HELP)?;
-        }
-        return print_help(help::command(program, command, path));
+        return asked_help(&parsed, help::command(program, command, path));
     }
     for note in &parsed.notes {
         output::print_line(note)?;

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
 use crate::image::platform_json;
+use crate::options::parse_platform;
 use crate::template::{Template, from_json};
 use crate::{json, output};
 
@@ -66,6 +67,9 @@ pub(crate) async fn containers(app: &App, flags: &Parsed) -> Outcome {
 }
 
 pub(crate) async fn images(app: &App, flags: &Parsed) -> Outcome {
+    if let Some(platform) = flags.given("platform") {
+        parse_platform(platform)?;
+    }
     inspect(app, flags, &["image"]).await
 }
 
@@ -104,7 +108,12 @@ async fn find(
 ) -> Outcome<(&'static str, Vec<u8>)> {
     for kind in kinds {
         match app.client.get_bytes(request(kind, name, flags)?).await {
-            Ok(json) => return Ok((kind, json.to_vec())),
+            Ok(json) => {
+                if *kind != "container" && flags.has("size") && flags.bool("size") {
+                    output::complain(&format!("WARNING: --size ignored for {kind}"));
+                }
+                return Ok((kind, json.to_vec()));
+            }
             Err(error) if kinds.len() > 1 && is_absence(&error) => {}
             Err(error) => return Err(error.into()),
         }

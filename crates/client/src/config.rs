@@ -4,6 +4,7 @@
 //! `currentContext` of `config.json`. Contexts themselves are in [`crate::contexts`].
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -286,9 +287,9 @@ pub fn resolve(flags: &Flags, environment: &Environment, file: &ConfigFile) -> R
     }
     match context_name(flags, environment, file).as_str() {
         "default" => default_endpoint(flags, environment),
-        name => context_endpoint(&environment.config_dir(), name).map_err(|error| Error::Config {
-            message: format!("unable to resolve docker endpoint: {error}"),
-        }),
+        name => {
+            context_endpoint(&environment.config_dir(), name).map_err(|error| unresolved(&error))
+        }
     }
 }
 
@@ -296,6 +297,9 @@ pub fn resolve(flags: &Flags, environment: &Environment, file: &ConfigFile) -> R
 pub fn default_endpoint(flags: &Flags, environment: &Environment) -> Result<Endpoint> {
     let host = flags.hosts.first().or(environment.docker_host.as_ref());
     let tls = tls_from_flags(flags, environment);
+    if let Some(files) = &tls {
+        files.check()?;
+    }
     let default = if tls.is_some() { DEFAULT_TLS_HOST } else { DEFAULT_HOST };
     endpoint(host.map_or(default, String::as_str), tls)
 }
@@ -312,14 +316,30 @@ pub fn tls_from_flags(flags: &Flags, environment: &Environment) -> Option<TlsFil
         if flag.is_empty() { directory.join(name) } else { PathBuf::from(flag) }
     };
     let (cert, key) = (file(&flags.tls_cert, "cert.pem"), file(&flags.tls_key, "key.pem"));
-    let both = (!flags.tls_cert.is_empty() && !flags.tls_key.is_empty())
-        || (cert.exists() && key.exists());
+    // Those that nobody named may be absent.
+    let used = |flag: &str, path: PathBuf| (!flag.is_empty() || path.exists()).then_some(path);
     Some(TlsFiles {
         verify,
         ca: file(&flags.tls_ca, "ca.pem"),
-        cert: both.then_some(cert),
-        key: both.then_some(key),
+        cert: used(&flags.tls_cert, cert),
+        key: used(&flags.tls_key, key),
     })
+}
+
+impl TlsFiles {
+    /// Reads the files, whatever the address turns out to be: docker does, and says so first.
+    fn check(&self) -> Result<()> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| unresolved(&config_error("open", path, &error)))
+        };
+        let optional = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
+        let (ca, cert, key) = (read(&self.ca)?, optional(&self.cert)?, optional(&self.key)?);
+        crate::check_material(Some(&ca), cert.as_deref(), key.as_deref())
+    }
+}
+
+fn unresolved(reason: &dyn std::fmt::Display) -> Error {
+    Error::Config { message: format!("unable to resolve docker endpoint: {reason}") }
 }
 
 fn context_endpoint(directory: &Path, name: &str) -> Result<Endpoint> {
@@ -338,9 +358,7 @@ fn context_endpoint(directory: &Path, name: &str) -> Result<Endpoint> {
 
 /// Checks an address and fills in docker's default ports.
 pub fn endpoint(host: &str, tls: Option<TlsFiles>) -> Result<Endpoint> {
-    let invalid = || Error::Config {
-        message: format!("unable to resolve docker endpoint: invalid bind address format: {host}"),
-    };
+    let invalid = || unresolved(&format!("invalid bind address format: {host}"));
     let (scheme, rest) = match host.split_once("://") {
         Some(parts) => parts,
         None => ("tcp", host),
@@ -354,8 +372,12 @@ pub fn endpoint(host: &str, tls: Option<TlsFiles>) -> Result<Endpoint> {
             let authority = rest.split('/').next().unwrap_or_default();
             let tls = if scheme == "http" { None } else { tls };
             let port = if tls.is_some() { 2376 } else { 2375 };
+            check_authority(authority)
+                .map_err(|reason| unresolved(&format!("parse \"{scheme}://{rest}\": {reason}")))?;
             let authority = match authority {
                 "" => format!("localhost:{port}"),
+                _ if authority.parse::<Ipv6Addr>().is_ok() => format!("[{authority}]:{port}"),
+                _ if authority.starts_with(':') => format!("localhost{authority}"),
                 _ if has_port(authority) => authority.to_owned(),
                 _ => format!("{authority}:{port}"),
             };
@@ -368,6 +390,25 @@ pub fn endpoint(host: &str, tls: Option<TlsFiles>) -> Result<Endpoint> {
             }),
         },
         _ => Err(invalid()),
+    }
+}
+
+/// What Go says of an address that is none.
+fn check_authority(authority: &str) -> std::result::Result<(), String> {
+    if let Some(space) = authority.chars().find(|c| c.is_whitespace()) {
+        return Err(format!("invalid character {:?} in host name", space.to_string()));
+    }
+    let tail = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (_address, tail) = rest.split_once(']').ok_or("missing ']' in host")?;
+            tail
+        }
+        None => authority.rfind(':').map_or("", |colon| &authority[colon..]),
+    };
+    match tail.strip_prefix(':') {
+        None if tail.is_empty() => Ok(()),
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Ok(()),
+        _ => Err(format!("invalid port {tail:?} after host")),
     }
 }
 
@@ -413,7 +454,17 @@ mod tests {
         check("tcp://h", "tcp://h:2375");
         check("tcp://[::1]", "tcp://[::1]:2375");
         check("10.0.0.1:99", "tcp://10.0.0.1:99");
-        check("tcp://:7", "tcp://:7");
+        check("tcp://:7", "tcp://localhost:7");
+        check("tcp://::1", "tcp://[::1]:2375");
+        check("tcp://[::1]:7", "tcp://[::1]:7");
+        let bad = |host: &str, reason: &str| {
+            check(host, &format!("unable to resolve docker endpoint: parse {host:?}: {reason}"));
+        };
+        bad("tcp://x:y:z", "invalid port \":z\" after host");
+        bad("tcp://1.2.3.4:-1", "invalid port \":-1\" after host");
+        bad("tcp://[::1:80", "missing ']' in host");
+        bad("tcp://[::1]x", "invalid port \"x\" after host");
+        bad("tcp://a b:1", "invalid character \" \" in host name");
         check("ssh://u@h", "ssh://u@h");
         check("ssh://", "ssh host connection is not valid: invalid SSH URL: hostname is empty");
         check("foo://x", "unable to resolve docker endpoint: invalid bind address format: foo://x");

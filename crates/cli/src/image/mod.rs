@@ -11,6 +11,7 @@ use client::Request;
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
+use crate::options::parse_platform;
 use crate::output::{self, Column, Listing, header_default};
 use crate::progress::while_waiting;
 use crate::system::confirm;
@@ -88,22 +89,7 @@ fn deleted(items: &[DeleteItem]) -> String {
 
 /// `linux/arm64/v8` as the API takes it.
 pub(crate) fn platform_json(text: &str) -> Outcome<String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let (os, architecture, variant) = match parts.as_slice() {
-        [os, architecture] => (*os, *architecture, ""),
-        [os, architecture, variant] => (*os, *architecture, *variant),
-        _ => {
-            return Err(Failure::new(format!(
-                "invalid platform: {text:?}: cannot parse platform specifier: invalid argument"
-            )));
-        }
-    };
-    let platform = spec::oci::Platform {
-        os: os.to_owned(),
-        architecture: architecture.to_owned(),
-        variant: variant.to_owned(),
-        ..spec::oci::Platform::default()
-    };
+    let platform = parse_platform(text).map_err(|reason| format!("invalid platform: {reason}"))?;
     serde_json::to_string(&platform).map_err(|error| Failure::new(error.to_string()))
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod files;
 mod gpus;
 mod mount;
 mod network;
+mod platform;
 mod port;
 mod volume;
 
@@ -18,5 +19,6 @@ pub(crate) use files::open_error;
 pub(crate) use gpus::parse_gpus;
 pub(crate) use mount::parse_mount;
 pub(crate) use network::{NetworkOption, checked_mac, parse_network};
+pub(crate) use platform::parse_platform;
 pub(crate) use port::{parse_expose, parse_publish};
 pub(crate) use volume::{VolumeOption, parse_volume};

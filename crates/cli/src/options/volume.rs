@@ -13,9 +13,7 @@ pub(crate) fn parse_volume(text: &str) -> Result<VolumeOption, String> {
     if text.is_empty() {
         return Err("invalid empty volume spec".to_owned());
     }
-    // Compose's parser, which docker uses, takes `a:/b` for a Windows path.
-    let drive = text.as_bytes()[0].is_ascii_alphabetic() && text[1..].starts_with(':');
-    let sections: Vec<&str> = text[if drive { 2 } else { 0 }..].split(':').collect();
+    let sections = sections(text);
     if text.len() > 2 {
         if sections.iter().any(|section| section.is_empty()) {
             return Err(format!("invalid spec: {text}: empty section between colons"));
@@ -34,6 +32,22 @@ pub(crate) fn parse_volume(text: &str) -> Result<VolumeOption, String> {
     Ok(VolumeOption::Bind(text.to_owned()))
 }
 
+/// What is between colons. Compose's parser, which docker uses, takes `a:/b` for a Windows path.
+fn sections(text: &str) -> Vec<&str> {
+    let mut sections = Vec::new();
+    let mut start = 0;
+    for (at, _) in text.match_indices(':') {
+        let section = &text[start..at];
+        let drive = section.len() == 1 && section.starts_with(|c: char| c.is_ascii_alphabetic());
+        if !drive {
+            sections.push(section);
+            start = at + 1;
+        }
+    }
+    sections.push(&text[start..]);
+    sections
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,7 +56,7 @@ mod tests {
     fn volumes_are_anonymous_or_bound() {
         assert_eq!(parse_volume("/x"), Ok(VolumeOption::Anonymous("/x".to_owned())));
         assert_eq!(parse_volume("v:/x"), Ok(VolumeOption::Anonymous("v:/x".to_owned())));
-        for bound in ["/a:/x", "v:/x:ro", "vol:/x", "/a:/x:ro,z"] {
+        for bound in ["/a:/x", "v:/x:ro", "vol:/x", "/a:/x:ro,z", "/a:/b:c:d"] {
             assert_eq!(parse_volume(bound), Ok(VolumeOption::Bind(bound.to_owned())));
         }
         let here = std::env::current_dir().unwrap();

@@ -10,6 +10,7 @@ use spec::Reference;
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Parsed;
+use crate::options::parse_platform;
 use crate::{image, output};
 
 pub(super) fn check_pull_policy(flags: &Parsed) -> Result<(), String> {
@@ -30,7 +31,10 @@ pub(super) async fn create_container(
     let cid_file = CidFile::open(flags.text("cidfile"))?;
     let image = &request.config.image;
     check_reference(image)?;
-    check_platform(flags.text("platform"))?;
+    if let Some(platform) = flags.given("platform").filter(|platform| !platform.is_empty()) {
+        parse_platform(platform)
+            .map_err(|reason| format!("error parsing specified platform: {reason}"))?;
+    }
     if flags.text("pull") == "always" {
         pull(app, flags, image).await?;
     }
@@ -63,16 +67,6 @@ fn check_reference(image: &str) -> Outcome<()> {
 }
 
 /// `os[/architecture[/variant]]`; what the parts may be is the daemon's to know.
-fn check_platform(platform: &str) -> Outcome<()> {
-    if platform.split('/').count() > 3 {
-        return Err(Failure::new(format!(
-            "error parsing specified platform: {platform:?}: cannot parse platform specifier: \
-             invalid argument"
-        )));
-    }
-    Ok(())
-}
-
 /// An id cannot be pulled.
 fn is_named(image: &str) -> bool {
     Reference::parse(image).is_ok()

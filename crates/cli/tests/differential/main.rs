@@ -3,8 +3,8 @@
 //!
 //! The cases are text files beside this one. `create.txt` runs against a recorder that only notes
 //! requests, `refused.txt` against no daemon at all, `contexts.txt` and `accounts.txt` in directories that both command
-//! lines share (see [`session`]), `daemon.txt`, `help.txt` and `changes.txt` against the daemon named
-//! by `BOXSHIP_DIFF_HOST`. What is missing (docker, the daemon) skips its part and says so.
+//! lines share (see [`session`]), `daemon.txt`, `help.txt`, `mistakes.txt` and `changes.txt` against the
+//! daemon named by `BOXSHIP_DIFF_HOST`. What is missing (docker, the daemon) skips its part and says so.
 //! `cargo xtask differential` runs it all with a daemon of ours.
 //!
 //! A line `% reason` says why the next command line may differ; docs/compatibility.md lists those.
@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         Ok(host) => {
             failed += pair.compare_with_daemon(&host, "help", include_str!("help.txt"));
             failed += pair.compare_with_daemon(&host, "daemon", include_str!("daemon.txt"));
+            let mistakes = include_str!("mistakes.txt");
+            failed += pair.compare_with_daemon(&host, "mistakes", mistakes);
             failed += changes::compare(&pair, &host, include_str!("changes.txt"));
         }
         Err(_unset) => println!("daemon: skipped, BOXSHIP_DIFF_HOST names no daemon"),

@@ -31,7 +31,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 fn suite(host: &str) -> Result<(), String> {
     succeed(
         Command::new("cargo")
-            .args(["test", "--quiet", "--package", "cli", "--test", "differential"])
+            // The whole workspace is named so that nothing is built with other features.
+            .args(["test", "--quiet", "--workspace", "--test", "differential"])
             .env("BOXSHIP_DIFF_HOST", host),
     )
 }

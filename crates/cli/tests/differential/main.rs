@@ -259,19 +259,30 @@ impl Pair {
 /// One line of a file, with what was said about it.
 struct Case<'a> {
     line: &'a str,
-    any_order: bool,
+    order: Order,
     /// Why the two may differ.
     reason: Option<&'a str>,
 }
 
+/// What of the output comes in the order of a Go map, which is none.
+#[derive(Clone, Copy)]
+enum Order {
+    Kept,
+    /// `~`: lines.
+    Lines,
+    /// `~~`: what is between spaces, commas and quotes.
+    Words,
+}
+
 impl Case<'_> {
     fn ordered(&self, text: String) -> String {
-        if !self.any_order {
-            return text;
-        }
-        let mut lines: Vec<&str> = text.lines().collect();
-        lines.sort_unstable();
-        lines.join("\n")
+        let mut parts: Vec<&str> = match self.order {
+            Order::Kept => return text,
+            Order::Lines => text.lines().collect(),
+            Order::Words => text.split([' ', ',', '"', '\n']).collect(),
+        };
+        parts.sort_unstable();
+        parts.join("\n")
     }
 }
 
@@ -283,11 +294,11 @@ fn cases(text: &str) -> Vec<Case<'_>> {
             reason = Some(text);
             continue;
         }
-        let (any_order, line) = match line.strip_prefix("~ ") {
-            Some(line) => (true, line),
-            None => (false, line),
-        };
-        cases.push(Case { line, any_order, reason: reason.take() });
+        let marks = [("~~ ", Order::Words), ("~ ", Order::Lines), ("", Order::Kept)];
+        let mut marked =
+            marks.into_iter().filter_map(|(mark, order)| Some((line.strip_prefix(mark)?, order)));
+        let (line, order) = marked.next().expect("every line begins with nothing");
+        cases.push(Case { line, order, reason: reason.take() });
     }
     cases
 }

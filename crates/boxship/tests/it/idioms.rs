@@ -2,6 +2,7 @@
 //! PATH. Each case is a script and what it prints.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use testkit::{Daemon, Output};
@@ -9,7 +10,7 @@ use testkit::{Daemon, Output};
 use crate::{BINARY, daemon, run_detached};
 
 /// A directory whose `docker` is ours; it comes first in the PATH of scripts.
-fn linked(daemon: &Daemon) -> std::path::PathBuf {
+pub(crate) fn linked(daemon: &Daemon) -> std::path::PathBuf {
     let directory = daemon.root().join("bin");
     std::fs::create_dir_all(&directory).unwrap();
     let link = directory.join("docker");
@@ -17,6 +18,11 @@ fn linked(daemon: &Daemon) -> std::path::PathBuf {
         symlink(BINARY, &link).unwrap();
     }
     directory
+}
+
+pub(crate) fn executable(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn script(daemon: &Daemon, text: &str) -> Output {
@@ -236,8 +242,7 @@ fn daemons_behind_ssh() {
     let text = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\n\
                 [ \"$2\" = gone ] && { echo 'ssh: no route' >&2; exit 255; }\nshift 2\n\
                 exec env DOCKER_HOST=\"$REMOTE\" sh -c \"$*\"\n";
-    std::fs::write(bin.join("ssh"), text).unwrap();
-    std::fs::set_permissions(bin.join("ssh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&bin.join("ssh"), text);
     let host = daemon.host();
     let check = |text: &str, expect: &str| {
         check(&daemon, &format!("export REMOTE={host} DOCKER_HOST=ssh://me@there; {text}"), expect);

@@ -24,6 +24,7 @@ mod network;
 mod reach;
 mod security;
 mod seeds;
+mod ssh;
 mod stack;
 mod survival;
 mod terminal;

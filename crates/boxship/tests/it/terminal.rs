@@ -340,6 +340,70 @@ fn sessions_are_parts_of_pipelines() {
     daemon.finish();
 }
 
+/// What takes long says how far it is, on a terminal and nowhere else; the line is gone before the
+/// result is printed.
+#[test]
+fn progress_is_for_people() {
+    let daemon = daemon();
+    run_detached(&daemon, "c1", "sleep 1000");
+    let tar = daemon.root().join("some.tar");
+    let mut archive = tar::Builder::new(std::fs::File::create(&tar).unwrap());
+    archive.append_dir("some", ".").unwrap();
+    archive.into_inner().unwrap();
+    let mut shell = shell(&daemon);
+    // Half of it comes when a meter is due.
+    let tar = tar.display();
+    shell.send(&format!("slow() {{ head -c 512 {tar}; sleep 0.8; tail -c +513 {tar}; }}\r"));
+    shell.expect("ready> ");
+    let mut check = |line: &str, label: &str, shown: bool| {
+        shell.send(&format!("{line}; echo \"=$?=\"\r"));
+        shell.expect("=$?=\"");
+        let text = shell.expect("ready> ");
+        assert!(text.contains("=0="), "{line}: {text:?}");
+        assert_eq!(text.contains(label), shown, "{line}: {text:?}");
+        // The line is erased behind the last of it.
+        let after = text.rsplit(label).next().unwrap_or_default();
+        assert!(!shown || after.contains("\r\u{1b}[K"), "{line}: {text:?}");
+    };
+    check("slow | $BOXSHIP import - some:one", "Importing - ", true);
+    check("slow | $BOXSHIP import - some:one 2>/dev/null", "Importing - ", false);
+    check("slow | $BOXSHIP cp - c1:/tmp", "Copying to container - ", true);
+    check("slow | $BOXSHIP cp -q - c1:/tmp", "Copying to container - ", false);
+    shell.send("exit\r");
+    shell.end();
+    daemon.finish();
+}
+
+/// A name that is nearly right is answered with the right one; scripts see Docker's text alone.
+#[test]
+fn hints_are_for_people() {
+    let daemon = daemon();
+    run_detached(&daemon, "web", "sleep 1000");
+    let mut shell = shell(&daemon);
+    let before = shell.modes();
+    let mut check = |line: &str, hint: Option<&str>| {
+        shell.send(&format!("{line}; echo \"=$?=\"\r"));
+        shell.expect("=$?=\"");
+        let text = shell.expect("ready> ");
+        assert!(!text.contains("=0="), "{line}: {text:?}");
+        match hint {
+            Some(hint) => assert!(text.contains(&format!("Did you mean {hint:?}?")), "{text:?}"),
+            None => assert!(!text.contains("mean"), "{line}: {text:?}"),
+        }
+    };
+    check("$BOXSHIP pss", Some("ps"));
+    check("$BOXSHIP conteiner ls", Some("container"));
+    check("$BOXSHIP logs wbe", Some("web"));
+    check("$BOXSHIP exec -it webb sh", Some("web"));
+    check("$BOXSHIP run --rm --pull never busibox true", Some("busybox:latest"));
+    check("$BOXSHIP inspect something-else", None);
+    check("$BOXSHIP logs wbe 2>&1 | cat; false", None);
+    assert_eq!(shell.modes(), before);
+    shell.send("exit\r");
+    shell.end();
+    daemon.finish();
+}
+
 /// The same keys, given to docker and to us: the same exit codes and last words.
 #[test]
 fn both_clients_end_alike() {

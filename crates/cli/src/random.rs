@@ -334,3 +334,139 @@ fn filters_come_back() {
         let _read_or_refused = spec::Filters::parse(&json);
     }
 }
+
+const OPTION_PIECES: &[&str] = &[
+    "/",
+    ":",
+    ",",
+    "=",
+    "-",
+    "[",
+    "]",
+    "\"",
+    "'",
+    " ",
+    "é",
+    "",
+    "a",
+    "x=y",
+    "type=",
+    "bind",
+    "volume",
+    "tmpfs",
+    "src=",
+    "dst=/x",
+    "readonly",
+    "ro",
+    "rw",
+    "z",
+    "80",
+    "80-90",
+    "65536",
+    "127.0.0.1",
+    "::1",
+    "[::1]",
+    "/tcp",
+    "udp",
+    "/dev/null",
+    "rwm",
+    "name=",
+    "alias=",
+    "ip=",
+    "10.0.0.2",
+    "driver-opt=",
+    "device=",
+    "all",
+    "count=",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "capabilities=",
+    "C:",
+    "c",
+    "linux",
+    "amd64",
+    "v8",
+    "(",
+    ")",
+    "*",
+];
+
+/// The little languages inside values.
+#[test]
+fn option_values_of_any_text_are_read_or_refused() {
+    use crate::options::*;
+    let mut random = Random::new(10);
+    let parsers: &[(&str, fn(&str) -> bool)] = &[
+        ("device", |text| parse_device(text).is_ok()),
+        ("expose", |text| parse_expose(text).is_ok()),
+        ("gpus", |text| parse_gpus(text).is_ok()),
+        ("mount", |text| parse_mount(text).is_ok()),
+        ("network", |text| parse_network(text).is_ok()),
+        ("platform", |text| parse_platform(text).is_ok()),
+        ("publish", |text| parse_publish(text).is_ok()),
+        ("volume", |text| parse_volume(text).is_ok()),
+    ];
+    for (name, parse) in parsers {
+        let good = (0..ROUNDS).filter(|_round| parse(&random.text(OPTION_PIECES, 6))).count();
+        assert!((1..ROUNDS).contains(&good), "{good} texts were good as {name}");
+    }
+}
+
+/// A value, as deep as `depth`, and its JSON.
+fn json_text(random: &mut Random, depth: usize) -> String {
+    let texts =
+        ["\"\"", "\"a\"", "\"\\\"\\n\\u00e9<&>\"", "null", "true", "false", "0", "-7", "2.5"];
+    match random.below(if depth == 0 { 1 } else { 3 }) {
+        0 => random.pick(&texts).to_owned(),
+        1 => {
+            let items: Vec<_> =
+                (0..random.below(4)).map(|_item| json_text(random, depth - 1)).collect();
+            format!("[{}]", items.join(","))
+        }
+        _ => {
+            let member = |at| format!("\"k{at}\":{}", json_text(random, depth - 1));
+            let members: Vec<_> = (0..4).map(member).collect();
+            format!("{{{}}}", members.join(","))
+        }
+    }
+}
+
+/// What a template writes as JSON is what it was given.
+#[test]
+fn json_comes_back_through_templates() {
+    let template = Template::parse("{{json .}}").unwrap();
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let mut random = Random::new(11);
+    for _ in 0..ROUNDS / 10 {
+        let text = json_text(&mut random, 4);
+        let shown = template.render(&from_json(text.as_bytes(), "").unwrap()).unwrap();
+        assert_eq!(value(&shown), value(&text), "{text}");
+    }
+}
+
+/// However a table is filled, each cell of a column begins at the same place.
+#[test]
+fn columns_stand_below_each_other() {
+    let mut random = Random::new(12);
+    for _ in 0..ROUNDS / 10 {
+        let columns = 2 + random.below(4);
+        let cell = |random: &mut Random| random.text(&["a", "bb", "é", "c d", "中"], 8);
+        let rows: Vec<Vec<String>> = (0..=random.below(5))
+            .map(|_row| (0..columns).map(|_column| cell(&mut random)).collect())
+            .collect();
+        let text: String = rows.iter().map(|row| format!("{}\n", row.join("\t"))).collect();
+        let laid_out = crate::output::layout(&text);
+        let mut starts = vec![0; columns];
+        for column in 1..columns {
+            let widest = rows.iter().map(|row| row[column - 1].chars().count()).max().unwrap();
+            starts[column] = starts[column - 1] + (widest + 3).max(10);
+        }
+        for (line, row) in laid_out.lines().zip(&rows) {
+            for (start, cell) in starts.iter().zip(row) {
+                let shown: String = line.chars().skip(*start).collect();
+                assert!(shown.starts_with(cell.as_str()), "{laid_out}{cell:?} at {start}");
+            }
+        }
+    }
+}

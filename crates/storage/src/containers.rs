@@ -1,16 +1,16 @@
 //! Writable layers of containers: `containers/<id>/upper` and `work`.
 //!
-//! Making one is two `mkdir`s and a record; removing one is a rename and a record. The record
-//! (`container_layers`) is what counts: a directory without one is removed at the next start,
-//! a record whose directory a power cut took gets a fresh, empty one.
+//! Making one is three `mkdir`s, a rename and a record; removing one is a rename and a record. The
+//! record (`container_layers`) is what counts: a directory without one is removed at the next start.
+//! The making is not synced, as nothing is in it yet: a record whose directory a power cut took gets
+//! a fresh, empty one at the next start. What is there is whole, for it was renamed into place.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use metadata::{StoreError, View, WriteTxn};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
-    renameat, statat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, statat,
 };
 use rustix::io::Errno;
 use spec::Digest;
@@ -21,10 +21,6 @@ use crate::error::StorageError;
 use crate::layout::Lowers;
 use crate::records::{self, CONTAINERS, Claim, ContainerRecord, Freed, Leases};
 use crate::storage::Storage;
-
-/// `upper` until it has its owner and mode: these are not synced, and what a power cut leaves is
-/// either the directory with both or none, which [`Storage::rootfs`] makes again.
-const UNFINISHED: &str = "upper.new";
 
 /// What to give overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,15 +104,14 @@ impl Storage {
     /// Makes the directories of a container. The root is like that of the image's top layer.
     pub fn prepare_container(&self, id: &str, chain: Option<&Digest>) -> Result<(), StorageError> {
         check_id(id)?;
-        let place = self.path().join("containers").join(id);
-        let failed = |attempt| StorageError::file(attempt, place.clone());
+        let mut making = self.ingest()?;
+        let failed = |attempt| StorageError::file(attempt, making.path());
         let private = Mode::from_raw_mode(0o700);
-        mkdirat(self.root(), format!("containers/{id}"), private).map_err(failed("create"))?;
-        let dir = self.open_container(id)?;
+        let dir = self.root().open_dir(making.place()).map_err(failed("open"))?;
         mkdirat(&dir, "work", private).map_err(failed("create"))?;
-        mkdirat(&dir, UNFINISHED, private).map_err(failed("create"))?;
+        mkdirat(&dir, "upper", private).map_err(failed("create"))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let upper = openat(&dir, UNFINISHED, flags, Mode::empty()).map_err(failed("open"))?;
+        let upper = openat(&dir, "upper", flags, Mode::empty()).map_err(failed("open"))?;
         let (mode, owner) = match chain {
             Some(chain) => {
                 let top = self.lowers(chain)?;
@@ -130,7 +125,24 @@ impl Storage {
         fchown(&upper, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
             .map_err(failed("set the owner of"))?;
         fchmod(&upper, Mode::from_raw_mode(mode)).map_err(failed("set the mode of"))?;
-        renameat(&dir, UNFINISHED, &dir, "upper").map_err(failed("create"))
+        making.put(&format!("containers/{id}"))
+    }
+
+    /// Makes the directories that a power cut took. A container that cannot have one shows it when
+    /// it is started.
+    pub(crate) fn restore_containers(&self, there: &HashSet<String>) -> Result<(), StorageError> {
+        for (id, record) in self.store().scan(CONTAINERS)? {
+            if there.contains(&id) {
+                continue;
+            }
+            match self.prepare_container(&id, record.chain.as_ref()) {
+                Ok(()) => tracing::info!(container = id, "writable layer made again"),
+                Err(error) => {
+                    tracing::warn!(container = id, %error, "writable layer not made again");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The directories that would be mounted, for show: nothing is mounted or made.

@@ -139,6 +139,14 @@ impl Ingest {
     pub(crate) fn place(&self) -> String {
         format!("ingest/{}", self.name)
     }
+
+    /// Moves it to its place in the store.
+    pub(crate) fn put(&mut self, place: &str) -> Result<(), StorageError> {
+        let root = &self.storage.0.root;
+        renameat(root, self.place(), root, place).map_err(StorageError::file("create", place))?;
+        self.done = true;
+        Ok(())
+    }
 }
 
 impl Drop for Ingest {
@@ -523,8 +531,9 @@ impl Storage {
             self.0.throw_away(&format!("ingest/{name}"))?;
         }
         let view = self.0.store.begin_read()?;
-        for id in self.0.names("containers")? {
-            if CONTAINERS.get(&view, &id)?.is_none() && !self.records_were_lost() {
+        let containers = self.0.names("containers")?;
+        for id in &containers {
+            if CONTAINERS.get(&view, id)?.is_none() && !self.records_were_lost() {
                 self.0.throw_away(&format!("containers/{id}"))?;
             }
         }
@@ -551,7 +560,8 @@ impl Storage {
                 self.0.mounts.detach(&self.0.root, &name)?;
             }
         }
-        self.collect_unheld(unheld).map(drop)
+        self.collect_unheld(unheld)?;
+        self.restore_containers(&containers.into_iter().collect())
     }
 
     /// The metadata file was damaged and is a fresh one: absence of a record says nothing.

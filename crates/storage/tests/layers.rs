@@ -300,8 +300,13 @@ fn containers_have_the_root_of_their_image_and_survive_a_lost_directory() {
     assert_eq!(lab.storage.size("c").unwrap(), 5);
     fs::remove_dir_all(dirs.upper.parent().unwrap()).unwrap();
     let lab = lab.reopen();
+    // There before anybody starts it.
+    assert_eq!(lab.storage.size("c").unwrap(), 0);
     let again = lab.storage.rootfs("c").unwrap();
     assert!(again.upper.exists() && again.work.exists());
+    assert_eq!(fs::metadata(&again.upper).unwrap().mode() & 0o7777, 0o751);
+    fs::remove_dir_all(again.upper.parent().unwrap()).unwrap();
+    assert!(lab.storage.rootfs("c").unwrap().upper.exists());
     for bad in ["", "..", "a/b", "none"] {
         assert!(lab.storage.rootfs(bad).is_err(), "{bad}");
     }

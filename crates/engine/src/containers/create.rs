@@ -21,7 +21,7 @@ use super::registry::Reservation;
 use super::validate::{self, modes};
 use super::{Containers, Shared};
 use crate::EngineConfig;
-use crate::errors::{ContainerError, Error, Result, ValidationError};
+use crate::errors::{ContainerError, Result, ValidationError};
 use crate::volumes::Holds;
 
 /// `/proc` and `/sys` files that tell or change things of the host.
@@ -512,12 +512,7 @@ fn make_directories(
     definition: &Definition,
     chain: Option<&Digest>,
 ) -> Result<()> {
-    let create = |path: &std::path::Path, mode: u32| {
-        use std::os::unix::fs::DirBuilderExt;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-        made.map_err(Error::io(format!("create {}", path.display())))
-    };
-    create(&shared.directory(&definition.id), 0o710)?;
+    super::make_directory(&shared.directory(&definition.id), super::DIRECTORY_MODE)?;
     Ok(shared.storage.prepare_container(definition.id.as_str(), chain)?)
 }
 

@@ -40,7 +40,7 @@ mod top;
 mod validate;
 mod wait;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -84,6 +84,9 @@ use task::{ContainerCommand, Task};
 
 /// Commands that wait for a container's owner. More would only be a longer queue.
 const QUEUE: usize = 8;
+
+/// Of the directory of each container, and of the one above them.
+const DIRECTORY_MODE: u32 = 0o710;
 
 #[derive(Debug)]
 pub struct Containers {
@@ -163,7 +166,7 @@ impl Containers {
     pub(crate) async fn open(parts: Parts) -> Result<Self> {
         let config = parts.config.load_full();
         let containers = config.data_root.join("containers");
-        make_directory(&containers, 0o710)?;
+        make_directory(&containers, DIRECTORY_MODE)?;
         let shared = Arc::new(Shared {
             config: parts.config,
             containers,
@@ -374,14 +377,22 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
     made.map_err(Error::io(format!("create {}", path.display())))
 }
 
-/// Removes the directories of containers that have no record: what a crash left.
+/// Puts the directories of containers in line with the records: what a crash left without one goes,
+/// and what a power cut took, for the making of one is not synced, is made again.
 fn sweep(shared: &Shared) {
     let Ok(entries) = std::fs::read_dir(&shared.containers) else { return };
+    let mut missing: HashSet<Id> =
+        shared.registry.all().iter().map(|container| container.snapshot().id().clone()).collect();
     for entry in entries.flatten() {
         let id = entry.file_name().to_str().and_then(Id::parse);
-        let stray = id.is_some_and(|id| shared.registry.get(&id).is_none());
+        let stray = id.is_some_and(|id| !missing.remove(&id));
         if stray && let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(%error, "sweep {}", entry.path().display());
+        }
+    }
+    for id in missing {
+        if let Err(error) = make_directory(&shared.directory(&id), DIRECTORY_MODE) {
+            tracing::warn!(%error, "what a power cut took");
         }
     }
 }

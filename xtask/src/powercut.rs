@@ -1,14 +1,15 @@
 //! `cargo xtask powercut [POINTS] [ext4|xfs|btrfs] [LAYOUT] [--seed N] [--binary FILE]`: cuts the
 //! power at 1,000 random moments unless told otherwise, and fails when a daemon that starts on what
-//! the disk then has lost anything that was acknowledged. LAYOUT is the form of layers, `dirs` or
-//! `erofs`; FILE a boxship built before.
+//! the disk then has lost anything that was acknowledged. LAYOUT is the form of layers, `auto`, `dirs`
+//! or `erofs`; FILE a boxship built before.
 //!
 //! The disk's writes are recorded under load ([`record`], [`workload`]), with marks for what was
 //! acknowledged ([`history`]). A crash point is a place in the log: what was flushed before it is on
 //! the disk, of what came later a random part ([`log`]). [`check`] starts a daemon on that.
 //!
 //! The seed decides the workload and the choice of points, not how the daemon's threads take turns;
-//! so the disk of a point that failed is kept below `target/powercut`.
+//! so the disk of a point that failed is kept below `target/powercut` as the cut left it: mount it, and
+//! start a daemon on it.
 //!
 //! Needs root, qemu-storage-daemon and the mkfs of the file system. All happens in a mount
 //! and a PID namespace, on a tmpfs: whatever ends this program ends with it its daemons, mounts and
@@ -60,10 +61,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     }
     let mkfs = plan.file_system.mkfs()[0];
     let needed = [
-        (
-            "qemu-storage-daemon",
-            "qemu-system-common in Debian 12, qemu-utils or qemu-system-common",
-        ),
+        ("qemu-storage-daemon", "qemu-system-common (or qemu-utils)"),
         (mkfs, "e2fsprogs, xfsprogs or btrfs-progs"),
         ("setpriv", "util-linux"),
     ];
@@ -119,7 +117,7 @@ impl Plan {
         let mut plan = Self {
             points: 1000,
             file_system: FileSystem::Ext4,
-            layout: "dirs".to_owned(),
+            layout: "auto".to_owned(),
             seed: u64::from(now.subsec_nanos()),
             steps: 40,
             binary: built(),
@@ -135,7 +133,7 @@ impl Plan {
                 plan.points = points;
             } else if let Some(file_system) = FileSystem::parse(arg) {
                 plan.file_system = file_system;
-            } else if arg.starts_with("dirs") || arg.starts_with("erofs") {
+            } else if ["auto", "dirs"].contains(&arg.as_str()) || arg.starts_with("erofs") {
                 plan.layout.clone_from(arg);
             } else {
                 return Err(format!("{arg}: neither a number, a file system nor a layout"));
@@ -213,7 +211,9 @@ impl Plan {
                         self.keep(&point, seed)?;
                     }
                 }
-                std::fs::remove_file(&point.image).map_err(|error| error.to_string())?;
+                for image in [&point.image, &point.untouched] {
+                    std::fs::remove_file(image).map_err(|error| error.to_string())?;
+                }
             }
             let prepared = prepared.join().map_err(|_panic| "no disks could be made")?;
             prepared.map(|()| failures).map_err(|error| error.to_string())
@@ -240,7 +240,7 @@ impl Plan {
         let name = format!("{}-{seed}-{}.img", self.file_system.name(), point.number);
         let kept = directory.join(name);
         println!("its disk is {}", kept.display());
-        succeeds(Command::new("cp").arg("--sparse=always").arg(&point.image).arg(kept))
+        succeeds(Command::new("cp").arg("--sparse=always").arg(&point.untouched).arg(kept))
     }
 }
 
@@ -260,10 +260,13 @@ fn prepare(
         // All, nothing, or parts of what was not flushed.
         let percent = [0, 0, 10, 50, 50, 50, 90, 100][random.below(8)];
         let image = directory.join(format!("{number}.img"));
+        let untouched = directory.join(format!("{number}.untouched"));
         disk.advance(&log, cut)?;
+        let mut same = random.clone();
+        disk.cut(&log, cut, &untouched, || same.percent(percent))?;
         disk.cut(&log, cut, &image, || random.percent(percent))?;
         let place = format!("entry {cut} with {percent} % of what was not flushed");
-        give(Point { number, image, expected: history.after(cut), place });
+        give(Point { number, image, untouched, expected: history.after(cut), place });
     }
     Ok(())
 }

@@ -21,6 +21,8 @@ pub(super) struct Point {
     pub(super) number: usize,
     /// The disk.
     pub(super) image: PathBuf,
+    /// The same; nobody mounts it.
+    pub(super) untouched: PathBuf,
     pub(super) expected: BTreeMap<Key, Expected>,
     /// Where in the log, and what arrived.
     pub(super) place: String,
@@ -59,7 +61,7 @@ pub(super) fn check(plan: &Plan, point: &Point) {
     for name in containers.skip(point.number % 3).take(STARTED) {
         starts(&daemon, name);
     }
-    if point.number % EMPTIED == 0 {
+    if point.number.is_multiple_of(EMPTIED) {
         remove_all(&daemon.socket_path());
         assert_eq!(leaks::stored(&root), Vec::<String>::new(), "left after everything was removed");
     }
@@ -151,6 +153,9 @@ fn starts(daemon: &Daemon, name: &str) {
         let answer = daemon.api().post(&path);
         answer.unwrap_or_else(|error| panic!("{path}: {error}"))
     };
+    let changes = daemon.api().get(&format!("/containers/{name}/changes"));
+    let changes = changes.unwrap_or_else(|error| panic!("changes of {name}: {error}"));
+    assert_eq!(changes.status, 200, "changes of {name}: {}", changes.text());
     let started = post(format!("/containers/{name}/start"));
     assert_eq!(started.status, 204, "start of {name}: {}", started.text());
     let ended = post(format!("/containers/{name}/wait")).json();

@@ -189,3 +189,81 @@ impl Random {
         self.below(100) < percent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A log of writes of whole sectors: place, what is written all over, flags, sectors.
+    fn log(directory: &Path, entries: &[(u64, u8, u64, u64)]) -> Log {
+        let path = directory.join("log");
+        let mut file = File::create(&path).unwrap();
+        let mut head = [MAGIC, 1, entries.len() as u64, 512].map(u64::to_le_bytes).concat();
+        head.resize(512, 0);
+        file.write_all(&head).unwrap();
+        for (sector, byte, flags, sectors) in entries {
+            let mut head = [*sector, *sectors, *flags, 0].map(u64::to_le_bytes).concat();
+            head.resize(512, 0);
+            file.write_all(&head).unwrap();
+            let data = if *flags & DISCARD == 0 { *sectors } else { 0 };
+            file.write_all(&vec![*byte; data as usize * 512]).unwrap();
+        }
+        // What qemu has made room for and not used.
+        file.set_len(1 << 20).unwrap();
+        Log::open(&path).unwrap()
+    }
+
+    /// The first byte of each sector of 16 KiB after a cut, when every piece arrives or none.
+    fn cut(entries: &[(u64, u8, u64, u64)], cut: usize, keep: bool) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let (base, image) = (directory.path().join("base"), directory.path().join("image"));
+        std::fs::write(&base, [9; 16384]).unwrap();
+        let log = log(directory.path(), entries);
+        let mut disk = Disk::read(&base).unwrap();
+        disk.advance(&log, cut).unwrap();
+        disk.cut(&log, cut, &image, || keep).unwrap();
+        std::fs::read(image).unwrap().into_iter().step_by(512).collect()
+    }
+
+    const ENTRIES: [(u64, u8, u64, u64); 6] = [
+        (0, 1, 0, 9),
+        (31, 2, 0, 1),
+        (0, 0, FLUSH, 0),
+        (8, 3, 0, 2),
+        (16, 4, FUA, 1),
+        (0, 0, DISCARD, 8),
+    ];
+
+    fn sectors(runs: &[(u8, usize)]) -> Vec<u8> {
+        runs.iter().flat_map(|(byte, count)| vec![*byte; *count]).collect()
+    }
+
+    #[test]
+    fn what_was_flushed_is_there_and_what_came_later_may_be() {
+        assert_eq!(cut(&ENTRIES, 2, false), [9; 32]);
+        assert_eq!(cut(&ENTRIES, 2, true), sectors(&[(1, 9), (9, 22), (2, 1)]));
+        let flushed = sectors(&[(1, 9), (9, 22), (2, 1)]);
+        assert_eq!(cut(&ENTRIES, 3, false), flushed);
+        assert_eq!(cut(&ENTRIES, 4, false), flushed);
+        assert_eq!(cut(&ENTRIES, 4, true), sectors(&[(1, 8), (3, 2), (9, 21), (2, 1)]));
+        // Forced to the disk when it was written; the discard is a write of zeros.
+        let forced = sectors(&[(1, 9), (9, 7), (4, 1), (9, 14), (2, 1)]);
+        assert_eq!(cut(&ENTRIES, 6, false), forced);
+        assert_eq!(
+            cut(&ENTRIES, 6, true),
+            sectors(&[(0, 8), (3, 2), (9, 6), (4, 1), (9, 14), (2, 1)])
+        );
+    }
+
+    #[test]
+    fn a_seed_decides() {
+        let numbers = |seed| {
+            let mut random = Random(seed);
+            [random.below(1000), random.below(1000), random.below(1000)]
+        };
+        assert_eq!(numbers(1), numbers(1));
+        assert_ne!(numbers(1), numbers(2));
+    }
+}

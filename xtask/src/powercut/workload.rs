@@ -199,6 +199,12 @@ impl<'a> Client<'a> {
 
     fn commit(&mut self) {
         let Some(container) = self.pick(|client| &client.containers) else { return };
+        let of = self.request("GET", &format!("/containers/{container}/json"), &[], b"").json();
+        let image = Key::Image(of["Image"].as_str().unwrap_or_default().to_owned());
+        if look(&self.socket, &self.data_root, &image).is_null() {
+            // Removed by force; nothing can be committed on top of it.
+            return;
+        }
         let name = self.new_name("commit");
         let mut changed = Tar::default();
         for number in 0..1 + self.random.below(8) {

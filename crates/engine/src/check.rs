@@ -24,6 +24,8 @@ impl System {
             images.store().check(options, &mut report)?;
             containers.check(options, &mut report)?;
             volumes.check(options, &mut report)?;
+            // Last: until then it says of files without a record that they had one.
+            images.store().storage().check_quarantine(options, &mut report)?;
             Ok(report)
         });
         let report = report.await?;

@@ -25,7 +25,6 @@ impl Images {
     /// Checks all images with their layers and blobs, the counts of references, and what is below
     /// the root of the storage.
     pub fn check(&self, options: CheckOptions, report: &mut CheckReport) -> Result<(), ImageError> {
-        self.storage.check_quarantine(options, report)?;
         let (lineage, users) = self.lineage()?;
         self.storage.check_counts::<OfImages>(options, &lineage, report)?;
         self.check_configs(options, report)?;

@@ -191,8 +191,9 @@ impl Storage {
             return Ok(Some(format!("its table of contents: {reason}")));
         }
         if !quick {
+            // Layers of before this was written down say nothing.
             let copies = crate::erofs::copies(&layer, record.tar_size)?;
-            if copies != record.copies {
+            if record.copies.is_some() && copies != record.copies {
                 return Ok(Some("what it has behind its tar was changed".to_owned()));
             }
         }
@@ -301,25 +302,39 @@ impl Storage {
         options: CheckOptions,
         report: &mut CheckReport,
     ) -> Result<(), StorageError> {
+        let damaged = self.store().damaged()?;
+        let set_aside = |table: &str, key: &str| {
+            damaged.iter().any(|record| record.table == table && record.key == key)
+        };
         for (directory, kind) in
             [("layers", "layer"), ("containers", "container"), ("ingest", "upload")]
         {
             for name in self.names(directory)? {
                 let place = format!("{directory}/{name}");
-                let judge = || self.judge(directory, &name, options.repair);
+                let table = if directory == "layers" { LAYERS.name() } else { CONTAINERS.name() };
+                let keep = set_aside(table, &name);
+                let judge = || self.judge(directory, &name, options.repair, keep);
                 let is_leak = self.leases().at_rest(&place, judge).unwrap_or(Ok(false))?;
                 if is_leak {
                     let path = self.path().join(place).display().to_string();
                     let problem = Problem::new("file", path, format!("no {kind} has it"));
-                    report.problems.push(problem.solved_if(options.repair, "removed"));
+                    let remedy = if keep { "set aside in quarantine" } else { "removed" };
+                    report.problems.push(problem.solved_if(options.repair, remedy));
                 }
             }
         }
         self.check_mounts(options, report)
     }
 
-    /// Whether what is at a place where nobody works is garbage.
-    fn judge(&self, directory: &str, name: &str, repair: bool) -> Result<bool, StorageError> {
+    /// Whether what is at a place where nobody works is garbage. Its record may only have been
+    /// damaged: then it is to be kept.
+    fn judge(
+        &self,
+        directory: &str,
+        name: &str,
+        repair: bool,
+        keep: bool,
+    ) -> Result<bool, StorageError> {
         let place = format!("{directory}/{name}");
         match statat(self.root(), &place, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(false),
@@ -334,8 +349,10 @@ impl Storage {
             "containers" => CONTAINERS.get(&view, name)?.is_some(),
             _ => false,
         };
-        if !has_record && repair {
-            self.throw_away(&place)?;
+        match (has_record, repair, keep) {
+            (false, true, false) => self.throw_away(&place)?,
+            (false, true, true) => drop(self.quarantine(&place, name)?),
+            _ => {}
         }
         Ok(!has_record)
     }

@@ -531,15 +531,21 @@ impl Storage {
             self.0.throw_away(&format!("ingest/{name}"))?;
         }
         let view = self.0.store.begin_read()?;
+        // What lost its record to the quarantine is for `system check` to bring back.
+        let damaged = self.0.store.damaged()?;
+        let is_damaged = |table: &str, key: &str| {
+            damaged.iter().any(|record| record.table == table && record.key == key)
+        };
         let containers = self.0.names("containers")?;
         for id in &containers {
-            if CONTAINERS.get(&view, id)?.is_none() && !self.records_were_lost() {
+            let known = CONTAINERS.get(&view, id)?.is_some();
+            if !known && !is_damaged(CONTAINERS.name(), id) && !self.records_were_lost() {
                 self.0.throw_away(&format!("containers/{id}"))?;
             }
         }
         let mut orphans = Vec::new();
         for hex in self.0.names("layers")? {
-            if LAYERS.get(&view, &hex)?.is_none() {
+            if LAYERS.get(&view, &hex)?.is_none() && !is_damaged(LAYERS.name(), &hex) {
                 orphans.push(hex);
             }
         }
@@ -596,6 +602,11 @@ impl Storage {
             }
             Ok(())
         })
+    }
+
+    /// The record of a layer as its directory has it, without holders.
+    pub(crate) fn read_committed(&self, hex: &str) -> std::io::Result<LayerRecord> {
+        self.0.read_committed(hex)
     }
 
     pub(crate) fn path(&self) -> &Path {

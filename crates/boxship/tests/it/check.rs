@@ -101,7 +101,8 @@ fn a_damaged_layer_is_set_aside_and_comes_back_with_its_image() {
         let output = check(&daemon, &[]);
         assert_eq!(output.code, 1);
         assert!(output.stdout.starts_with(&format!("layer sha256:{hex}: its files make sha256:")));
-        assert!(output.stdout.contains("\n  load or pull again: own:1\n"), "{}", output.stdout);
+        let advice = "\n  needed by own:1: repair, then load or pull again\n";
+        assert!(output.stdout.contains(advice), "{}", output.stdout);
         assert!(output.stdout.ends_with(": 1 problem\n"), "{}", output.stdout);
         assert_eq!(quarantined(&daemon).len(), 0);
 
@@ -344,6 +345,36 @@ fn wrong_records_are_corrected() {
     daemon.finish();
 }
 
+/// Nothing is lost with a record that was damaged: neither a layer nor what a container wrote.
+#[test]
+fn damaged_records_are_made_again_or_their_files_set_aside() {
+    for form in FORMS {
+        let mut daemon = with_layout(form);
+        let (archive, _) = own("own:1", 2);
+        daemon.load(&archive);
+        let place = places(&daemon, "own:1")[1].clone();
+        let hex = place.file_name().unwrap().to_string_lossy().into_owned();
+        let id = daemon.boxship(&["create", "busybox"]).ok();
+        let wrote = daemon.data_root().join("storage/containers").join(&id);
+        std::fs::write(wrote.join("upper/wrote"), "kept").unwrap();
+        daemon.terminate();
+        edit(&daemon, "layers", &hex, |_record| Some(json!("damaged")));
+        edit(&daemon, "containers", &id, |_record| Some(json!("damaged")));
+        daemon.launch();
+        let lines = found(&daemon, &["--repair"], 0);
+        assert!(lines.contains(&format!("layer sha256:{hex}: its record is missing")), "{lines:?}");
+        sound(&daemon);
+        daemon.boxship(&["run", "--rm", "own:1", "cat", "/own0", "/own1"]).ok();
+        let aside = quarantined(&daemon);
+        let aside = aside.iter().find(|name| name.starts_with(&id)).unwrap();
+        let aside = daemon.data_root().join("storage/quarantine").join(aside);
+        assert_eq!(std::fs::read_to_string(aside.join("upper/wrote")).unwrap(), "kept");
+        daemon.boxship(&["rmi", "own:1"]).ok();
+        assert!(!place.exists());
+        daemon.finish();
+    }
+}
+
 /// Loads, imports, commits, copies, prunes, removals and containers, all at the same time.
 #[test]
 fn running_work_is_not_taken_for_faults() {
@@ -365,6 +396,11 @@ fn running_work_is_not_taken_for_faults() {
                     }
                 });
             }
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    daemon.boxship(&["run", "--rm", "-v", "/v", "busybox", "true"]).ok();
+                }
+            });
             let mut outputs = Vec::new();
             while Instant::now() < until || checks < 10 {
                 let flags: &[&str] = [&["--quick"][..], &["--repair"]][checks % 2];

@@ -26,7 +26,9 @@ pub(crate) async fn check(app: &App, flags: &Parsed) -> Outcome {
         let text = serde_json::to_string(&report);
         output::print_line(&text.map_err(|error| Failure::new(error.to_string()))?)?;
     } else {
-        output::print(&report.problems.iter().map(show).collect::<String>())?;
+        output::print(
+            &report.problems.iter().map(|problem| show(problem, repair)).collect::<String>(),
+        )?;
         if !flags.bool("quiet") {
             output::print_line(&summary(&report))?;
         }
@@ -34,11 +36,15 @@ pub(crate) async fn check(app: &App, flags: &Parsed) -> Outcome {
     Ok(u8::from(report.problems.iter().any(|problem| !problem.solved)))
 }
 
-fn show(problem: &Problem) -> String {
+fn show(problem: &Problem, repair: bool) -> String {
     let Problem { kind, name, reason, remedy, needed_by, .. } = problem;
     let mut text = format!("{kind} {name}: {reason}\n");
     if !needed_by.is_empty() {
-        text.push_str(&format!("  load or pull again: {}\n", needed_by.join(", ")));
+        let images = needed_by.join(", ");
+        text.push_str(&match repair {
+            true => format!("  load or pull again: {images}\n"),
+            false => format!("  needed by {images}: repair, then load or pull again\n"),
+        });
     }
     if !remedy.is_empty() {
         text.push_str(&format!("  {remedy}\n"));
@@ -87,7 +93,9 @@ mod tests {
         };
         let text = "layer sha256:1: its tar has 1 bytes, not 2\n  load or pull again: a:1, b:1\n  \
             set aside as /q\n";
-        assert_eq!(show(&problem), text);
+        assert_eq!(show(&problem, true), text);
+        let advice = "  needed by a:1, b:1: repair, then load or pull again\n";
+        assert!(show(&problem, false).contains(advice));
         let report = CheckReport { layers: 1, bytes: 2000, ..CheckReport::default() };
         assert_eq!(
             summary(&report),

@@ -47,11 +47,14 @@ impl Containers {
             report.problems.push(Problem::new("container", id, reason));
         }
         for id in layers.difference(&defined) {
+            let problem = Problem::new("record", format!("container_layers {id}"), "no container");
             if options.repair {
+                // What it wrote may be all that is left of a container whose record was damaged.
+                shared.storage.quarantine(&format!("containers/{id}"), id)?;
                 shared.storage.remove_container(id)?;
             }
-            let problem = Problem::new("record", format!("container_layers {id}"), "no container");
-            report.problems.push(problem.solved_if(options.repair, "removed"));
+            let remedy = "removed; what it wrote is set aside in quarantine";
+            report.problems.push(problem.solved_if(options.repair, remedy));
         }
         for id in states.difference(&defined) {
             if options.repair {

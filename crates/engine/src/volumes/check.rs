@@ -51,8 +51,15 @@ impl Volumes {
         let entries = self.entries();
         let ready = entries.get(name).filter(|entry| entry.phase == Phase::Ready);
         let Some(entry) = ready else { return Ok(None) };
-        let data = self.root.open_strict(format!("{name}/_data"), DIRECTORY, Mode::empty());
-        let (reason, remedy) = if data.is_err() {
+        let is_there = match entry.has_options() {
+            // Perhaps mounted from a machine that does not answer: not to be touched.
+            true => self.stat(name).is_ok(),
+            false => {
+                let data = format!("{name}/_data");
+                self.root.open_strict(data, DIRECTORY, Mode::empty()).is_ok()
+            }
+        };
+        let (reason, remedy) = if !is_there {
             ("its directory is missing", "made, empty")
         } else if self.store.get(VOLUMES, name)?.is_none() {
             ("its record is missing", "written")

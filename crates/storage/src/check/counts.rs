@@ -19,6 +19,25 @@ pub trait Holders {
 /// What is known of layers from elsewhere: for each chain id the diff id and the parent.
 pub type Lineage = HashMap<Digest, (Digest, Option<Digest>)>;
 
+/// Where records that are missing come from.
+#[derive(Default)]
+struct Known {
+    lineage: Lineage,
+    /// What the directories of layers say, which are there.
+    committed: HashMap<Digest, LayerRecord>,
+}
+
+impl Known {
+    fn record(&self, chain: &Digest) -> Option<LayerRecord> {
+        let committed = self.committed.get(chain).cloned();
+        let lost = || {
+            let (diff_id, parent) = self.lineage.get(chain)?;
+            Some(LayerRecord::lost(*diff_id, *parent))
+        };
+        committed.or_else(lost)
+    }
+}
+
 /// The records as they should be, but for their counts, and how many hold each layer.
 struct Counted {
     records: HashMap<Digest, LayerRecord>,
@@ -29,7 +48,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn read<H: Holders>(view: &impl View, lineage: &Lineage) -> Result<Self, StoreError> {
+    fn read<H: Holders>(view: &impl View, known: &Known) -> Result<Self, StoreError> {
         let mut records = HashMap::new();
         for (hex, record) in LAYERS.scan(view)? {
             if let Ok(chain) = Digest::from_hex(&hex) {
@@ -48,9 +67,9 @@ impl Counted {
             if counted.records.contains_key(&chain) || !counted.missing.insert(chain) {
                 continue;
             }
-            if let Some((diff_id, parent)) = lineage.get(&chain) {
-                counted.records.insert(chain, LayerRecord::lost(*diff_id, *parent));
-                held.extend(*parent);
+            if let Some(record) = known.record(&chain) {
+                held.extend(record.parent);
+                counted.records.insert(chain, record);
             }
         }
         Ok(counted)
@@ -77,7 +96,13 @@ impl Storage {
         report: &mut CheckReport,
     ) -> Result<(), StorageError> {
         let (view, held) = self.leases().picture(self.store())?;
-        let counted = Counted::read::<H>(&view, lineage)?;
+        let mut known = Known { lineage: lineage.clone(), ..Known::default() };
+        for chain in Counted::read::<H>(&view, &known)?.missing {
+            if let Ok(record) = self.read_committed(&chain.hex()) {
+                known.committed.insert(chain, record);
+            }
+        }
+        let counted = Counted::read::<H>(&view, &known)?;
         let mut problems = Vec::new();
         let noted = |chain: &Digest| counted.missing.contains(chain);
         for (chain, record, holders) in counted.wrong().filter(|(chain, ..)| !noted(chain)) {
@@ -86,11 +111,14 @@ impl Storage {
             problems.push(problem.solved_if(options.repair, "corrected"));
         }
         for chain in &counted.missing {
-            let mut problem = Problem::new("layer", chain.to_string(), "its record is missing");
-            if options.repair && lineage.contains_key(chain) {
-                problem.remedy = Some("noted as lost".to_owned());
-            }
-            problems.push(problem);
+            let problem = Problem::new("layer", chain.to_string(), "its record is missing");
+            problems.push(match known.record(chain).filter(|_record| options.repair) {
+                None => problem,
+                Some(record) if record.lost => {
+                    Problem { remedy: Some("noted as lost".to_owned()), ..problem }
+                }
+                Some(_) => problem.solved("written again from what its directory says"),
+            });
         }
         let idle = |chain: &&Digest| counted.holders(chain) == 0 && !held.has(&layer_place(chain));
         let idle: Vec<_> = counted.records.keys().filter(idle).copied().collect();
@@ -99,8 +127,7 @@ impl Storage {
             problems.push(problem.solved_if(options.repair, "removed"));
         }
         if options.repair && !problems.is_empty() {
-            let lineage = lineage.clone();
-            self.store().write(move |txn| recount::<H>(txn, &lineage))?;
+            self.store().write(move |txn| recount::<H>(txn, &known))?;
             self.collect_unheld(idle)?;
         }
         problems.sort_by(|one, other| one.name.cmp(&other.name));
@@ -110,8 +137,8 @@ impl Storage {
 }
 
 /// Writes the counts as they are, and what is known of layers whose records are missing.
-fn recount<H: Holders>(txn: &mut WriteTxn<'_>, lineage: &Lineage) -> Result<(), StoreError> {
-    let counted = Counted::read::<H>(txn, lineage)?;
+fn recount<H: Holders>(txn: &mut WriteTxn<'_>, known: &Known) -> Result<(), StoreError> {
+    let counted = Counted::read::<H>(txn, known)?;
     for (chain, record, holders) in counted.wrong() {
         LAYERS.put(txn, &chain.hex(), &LayerRecord { holders, ..record.clone() })?;
     }

@@ -15,6 +15,7 @@ pub mod exec;
 pub mod host_config;
 pub mod image;
 pub mod network;
+pub mod plugin;
 pub mod stats;
 pub mod stream;
 pub mod system;

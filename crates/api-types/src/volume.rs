@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Volume {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -15,6 +15,9 @@ pub struct Volume {
     pub name: String,
     pub options: Option<BTreeMap<String, String>>,
     pub scope: String,
+    /// What a plugin says of it; in inspect alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<serde_json::Map<String, serde_json::Value>>,
     /// Only in `GET /system/df`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_data: Option<UsageData>,
@@ -48,7 +51,7 @@ pub struct PruneResponse {
     pub space_reclaimed: u64,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ListResponse {
     pub volumes: Vec<Volume>,

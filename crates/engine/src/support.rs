@@ -55,7 +55,7 @@ pub const HOST_CONFIG_SUPPORT: &[(&str, Support, &str)] = &[
     ("PortBindings", Works, "no userland proxy: an IPv6 address needs a network with IPv6"),
     ("RestartPolicy", Works, ""),
     ("AutoRemove", Works, ""),
-    ("VolumeDriver", Partly, "local"),
+    ("VolumeDriver", Works, "local, and plugins of the socket protocol without TLS"),
     ("VolumesFrom", Works, ""),
     ("Mounts", Works, "bind, tmpfs, volume, image"),
     ("ConsoleSize", Works, ""),

@@ -157,7 +157,7 @@ impl System {
             images: self.images.count() as i64,
             driver: STORAGE_DRIVER.to_owned(),
             driver_status: driver_status(self.storage.layout()),
-            plugins: plugins(),
+            plugins: self.plugins(),
             memory_limit: sys.memory_limit,
             swap_limit: sys.swap_limit,
             cpu_cfs_period: sys.cpu_cfs,
@@ -238,6 +238,17 @@ impl System {
         }
     }
 
+    fn plugins(&self) -> Plugins {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let local = std::iter::once("local".to_owned());
+        Plugins {
+            volume: local.chain(self.volumes.drivers()).collect(),
+            network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
+            authorization: None,
+            log: list(&["json-file", "local"]),
+        }
+    }
+
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
         let options = ImageListOptions {
             shared_size: true,
@@ -292,16 +303,6 @@ fn driver_status(layout: String) -> Vec<[String; 2]> {
     .into();
     status.push(["Layers".to_owned(), layout]);
     status
-}
-
-fn plugins() -> Plugins {
-    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Plugins {
-        volume: list(&["local"]),
-        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
-        authorization: None,
-        log: list(&["json-file", "local"]),
-    }
 }
 
 fn registry_config(config: &EngineConfig) -> RegistryConfig {

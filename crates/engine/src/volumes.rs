@@ -1,4 +1,5 @@
-//! Volumes of the driver `local`: directories that outlive containers.
+//! Volumes: data that outlives containers. Those of the driver `local` are directories; those of
+//! plugins are in [`remote`], and have nothing but a record here.
 //!
 //! ```text
 //! <data-root>/volumes/<name>/_data   the data; mounted over when the volume has options
@@ -21,6 +22,8 @@
 mod check;
 mod hold;
 mod local;
+mod plugins;
+mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,13 +40,15 @@ use spec::filters::FilterError;
 use spec::{Filters, Id};
 use sys::RootDir;
 
-use crate::containers::mounts::{Mount, Source};
+use crate::containers::mounts::{Mount, Source, volumes_of};
 use crate::containers::registry::Registry;
 use crate::containers::{now_nanos, run_blocking, time_text};
 use crate::errors::{CreateReason, Error, Result, VolumeError};
 use crate::events::Events;
 
 pub(crate) use self::hold::{Holds, Pending};
+use self::plugins::{Places, Plugins};
+use self::remote::{MOUNTS, Mounts};
 
 const VOLUMES: Table<Record> = Table::new("volumes");
 const FILTERS: &[&str] = &["dangling", "driver", "label", "name"];
@@ -59,6 +64,8 @@ type Labels = BTreeMap<String, String>;
 #[serde(default)]
 struct Record {
     created_nanos: i64,
+    /// The plugin that has it; empty for `local`.
+    driver: String,
     labels: Option<Labels>,
     options: Option<Labels>,
 }
@@ -102,6 +109,11 @@ pub struct Volumes {
     /// What runs is known; until then nothing is unmounted.
     settled: AtomicBool,
     reaping: Arc<Mutex<()>>,
+    plugins: Plugins,
+    /// What plugins have mounted for us, by the ids they know.
+    mounts: Mutex<Mounts>,
+    /// Somebody unmounts what is left.
+    sweeping: AtomicBool,
 }
 
 /// The files of a volume, below the directory of all.
@@ -127,10 +139,15 @@ impl Volumes {
             made.map_err(Error::io(format!("create {}", place.display())))?;
         }
         store.adopt(VOLUMES)?;
+        store.adopt(MOUNTS)?;
         let root = RootDir::open(&path).map_err(failed)?;
         let records: BTreeMap<_, _> = store.scan(VOLUMES)?.into_iter().collect();
         let entries = records.into_iter().map(|(name, record)| (name, Entry::ready(record)));
+        let mounts = store.scan(MOUNTS)?.into_iter().collect();
         let volumes = Self {
+            plugins: Plugins::new(Places::default()),
+            mounts: Mutex::new(mounts),
+            sweeping: AtomicBool::new(false),
             root,
             store,
             registry,
@@ -144,10 +161,6 @@ impl Volumes {
         volumes.adopt_directories()?;
         volumes.reap();
         Ok(volumes)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(crate) fn mountpoint(&self, name: &str) -> PathBuf {
@@ -188,7 +201,7 @@ impl Volumes {
             }
             let anonymous = Id::parse(&name).is_some();
             let labels = anonymous.then(|| Labels::from([(ANONYMOUS.to_owned(), String::new())]));
-            lost.push((name, Record { created_nanos: now_nanos(), labels, options: None }));
+            lost.push((name, Record { created_nanos: now_nanos(), labels, ..Record::default() }));
         }
         if lost.is_empty() {
             return Ok(());
@@ -208,7 +221,7 @@ impl Volumes {
     /// Takes note of what runs since before this daemon: first what the records say, then what the
     /// supervisor does (`running`), which may know of later starts. From then on what nobody uses
     /// is unmounted.
-    pub(crate) fn note_running(&self, running: Option<&BTreeSet<&Id>>) {
+    pub(crate) fn note_running(self: &Arc<Self>, running: Option<&BTreeSet<&Id>>) {
         for container in self.registry.all() {
             let snapshot = container.snapshot();
             let runs = match running {
@@ -221,9 +234,8 @@ impl Volumes {
                 }
             }
         }
-        if running.is_none() {
-            return;
-        }
+        let Some(running) = running else { return };
+        self.note_mounts(running);
         self.settled.store(true, Ordering::Release);
         let unused = |(name, entry): (&String, &Entry)| {
             (entry.has_options() && entry.users.is_empty()).then(|| name.clone())
@@ -234,28 +246,72 @@ impl Volumes {
 
     // The API.
 
-    pub fn list(&self, filters: &Filters) -> Result<ListResponse> {
+    pub async fn list(self: &Arc<Self>, filters: &Filters) -> Result<ListResponse> {
         filters.validate(FILTERS)?;
         let dangling = filters.boolean("dangling").map_err(bracketed)?;
+        let drivers = self.all_drivers();
+        let answers = if drivers.is_empty() {
+            remote::Answers::default()
+        } else {
+            let volumes = Arc::clone(self);
+            run_blocking(move || Ok(volumes.list_remote(&drivers))).await?
+        };
         let used = self.references();
-        let entries = self.entries();
-        let chosen = entries.iter().filter(|(name, entry)| {
-            let label = |key: &str| entry.label(key);
-            entry.phase == Phase::Ready
-                && filters.any("driver", |wanted| wanted == "local")
-                && filters.any("name", |wanted| name.contains(wanted))
+        let mut volumes = self.local_volumes();
+        volumes.extend(answers.volumes);
+        volumes.sort_by(|one, other| one.name.cmp(&other.name));
+        volumes.retain(|volume| {
+            let label = |key: &str| volume.labels.as_ref()?.get(key).map(String::as_str);
+            filters.any("driver", |wanted| wanted == volume.driver)
+                && filters.any("name", |wanted| volume.name.contains(wanted))
                 && filters.matches_labels("label", label)
-                && dangling.is_none_or(|dangling| dangling != used.contains_key(name.as_str()))
+                && dangling.is_none_or(|dangling| dangling != used.contains_key(&volume.name))
         });
-        let volumes = chosen.map(|(name, entry)| self.describe(name, &entry.record)).collect();
-        Ok(ListResponse { volumes, warnings: None })
+        let warnings = Some(answers.warnings).filter(|warnings| !warnings.is_empty());
+        Ok(ListResponse { volumes, warnings })
     }
 
-    pub fn inspect(&self, name: &str) -> Result<Volume> {
-        match self.entries().get(name) {
-            Some(entry) if entry.phase != Phase::Making => Ok(self.describe(name, &entry.record)),
-            _ => Err(VolumeError::NotFound { name: name.to_owned() }.into()),
+    fn local_volumes(&self) -> Vec<Volume> {
+        let entries = self.entries();
+        let local = entries.iter().filter(|(_, entry)| entry.is_local());
+        let ready = local.filter(|(_, entry)| entry.phase == Phase::Ready);
+        ready.map(|(name, entry)| self.describe(name, &entry.record)).collect()
+    }
+
+    pub async fn inspect(self: &Arc<Self>, name: &str) -> Result<Volume> {
+        let record = match self.entries().get(name) {
+            Some(entry) if entry.phase == Phase::Making => None,
+            Some(entry) if entry.is_local() => return Ok(self.describe(name, &entry.record)),
+            Some(entry) => Some(entry.record.clone()),
+            None => None,
+        };
+        let not_found = || VolumeError::NotFound { name: name.to_owned() };
+        if record.is_none() && self.all_drivers().is_empty() {
+            return Err(not_found().into());
         }
+        let (volumes, owned) = (Arc::clone(self), name.to_owned());
+        let found = run_blocking(move || match record {
+            Some(record) => volumes.inspect_remote(&owned, &record).map(Some),
+            None => Ok(volumes.find_remote(&owned).map(|(plugin, volume)| {
+                let record = Record { driver: plugin.name.clone(), ..Record::default() };
+                let shown = volumes.describe_remote(&owned, &record, &plugin.scope, &volume);
+                Volume { status: volume.status, ..shown }
+            })),
+        });
+        Ok(found.await?.ok_or_else(not_found)?)
+    }
+
+    /// As far as we know it ourselves.
+    fn describe_made(&self, name: &str) -> Result<Volume> {
+        let not_found = || VolumeError::NotFound { name: name.to_owned() };
+        let record = self.entries().get(name).map(|entry| entry.record.clone());
+        let record = record.ok_or_else(not_found)?;
+        if record.driver.is_empty() {
+            return Ok(self.describe(name, &record));
+        }
+        let plugin = self.plugins.get(&record.driver, plugins::Patience::of_questions());
+        let scope = plugin.map(|plugin| plugin.scope.clone()).unwrap_or_default();
+        Ok(self.describe_remote(name, &record, &scope, &api_types::plugin::Volume::default()))
     }
 
     /// Makes a volume, or finds the one of that name as it is.
@@ -263,23 +319,36 @@ impl Volumes {
         let volumes = Arc::clone(self);
         run_blocking(move || {
             let CreateRequest { name, driver, driver_opts, labels } = request;
+            // Here no driver means `local`, while a container takes what is there.
+            let driver = if driver.is_empty() { "local".to_owned() } else { driver };
             let wanted = Wanted { driver, options: driver_opts, labels };
             let mut holds = Holds::new(&volumes);
-            let name = holds.add(&name, &wanted)?;
+            let name = holds.add(&name, &wanted)?.name;
             holds.prepare()?;
             let pending = holds.pending();
             volumes.store.write(move |txn| pending.put(txn))?;
             holds.settle();
-            volumes.inspect(&name)
+            volumes.describe_made(&name)
         })
         .await
     }
 
     pub async fn remove(self: &Arc<Self>, name: &str, force: bool) -> Result<()> {
         let (volumes, name) = (Arc::clone(self), name.to_owned());
-        run_blocking(move || match volumes.remove_now(&name) {
-            Err(Error::Volume(VolumeError::NotFound { .. })) if force => Ok(()),
-            removed => removed,
+        run_blocking(move || {
+            if volumes.driver_of(&name).is_none()
+                && let Some((plugin, _)) = volumes.find_remote(&name)
+            {
+                volumes.note_remote(&name, &plugin.name);
+            }
+            match volumes.remove_now(&name) {
+                Err(Error::Volume(
+                    VolumeError::NotFound { .. }
+                    | VolumeError::Plugin { .. }
+                    | VolumeError::Unchecked { .. },
+                )) if force => volumes.forget_remote(&name),
+                removed => removed,
+            }
         })
         .await
     }
@@ -319,7 +388,8 @@ impl Volumes {
         let used = self.references();
         let wanted = |(name, entry): (&String, &Entry)| {
             let label = |key: &str| entry.label(key);
-            let chosen = !used.contains_key(name)
+            let chosen = entry.is_local()
+                && !used.contains_key(name)
                 && (all || label(ANONYMOUS).is_some())
                 && filters.matches_labels("label", label)
                 && !filters.any_label("label!", label);
@@ -350,7 +420,8 @@ impl Volumes {
         run_blocking(move || {
             let used = volumes.references();
             let plain = |(name, entry): (&String, &Entry)| {
-                let counted = entry.phase == Phase::Ready && !entry.has_options();
+                let counted =
+                    entry.phase == Phase::Ready && entry.is_local() && !entry.has_options();
                 counted.then(|| volumes.describe(name, &entry.record))
             };
             let mut all: Vec<_> = volumes.entries().iter().filter_map(plain).collect();
@@ -386,7 +457,7 @@ impl Volumes {
             name: name.to_owned(),
             options: record.options.clone(),
             scope: "local".to_owned(),
-            usage_data: None,
+            ..Volume::default()
         }
     }
 
@@ -412,7 +483,7 @@ impl Volumes {
 
     /// Takes a volume out of sight, unless somebody other than `except` refers to it.
     pub(crate) fn doom(&self, name: &str, except: Option<&Id>) -> Result<()> {
-        {
+        let driver = {
             let mut entries = self.entries();
             let not_found = || VolumeError::NotFound { name: name.to_owned() };
             let entry = entries.get_mut(name).ok_or_else(not_found)?;
@@ -425,8 +496,12 @@ impl Volumes {
                 return Err(VolumeError::InUse { name: name.to_owned(), users }.into());
             }
             entry.phase = Phase::Removing;
-        }
-        let moved = self.move_out(name);
+            entry.record.driver.clone()
+        };
+        let moved = match driver.as_str() {
+            "" => self.move_out(name),
+            driver => self.remove_remote(name, driver),
+        };
         if moved.is_err() {
             self.set_phase(name, Phase::Ready);
         }
@@ -454,8 +529,10 @@ impl Volumes {
                 Ok(()) => {}
                 Err(error) => tracing::debug!(volume = name, %error, "throw away"),
             }
-            self.entries().remove(name);
-            self.emit("destroy", name, []);
+            // Last: who checks the store then finds either of the two.
+            let entry = self.entries().remove(name);
+            let driver = entry.map(|entry| entry.record.driver).unwrap_or_default();
+            self.emit_of("destroy", name, &driver, []);
         }
         if !names.is_empty() {
             self.reap();
@@ -465,7 +542,8 @@ impl Volumes {
     /// After a commit that failed: everything as it was.
     pub(crate) fn spare(&self, names: &[String]) {
         for name in names {
-            if let Err(error) = self.rename(&format!(".removing/{name}"), name) {
+            let local = self.driver_of(name).is_none_or(|driver| driver.is_empty());
+            if local && let Err(error) = self.rename(&format!(".removing/{name}"), name) {
                 tracing::error!(volume = name, %error, "put back a volume");
             }
             self.set_phase(name, Phase::Ready);
@@ -480,33 +558,46 @@ impl Volumes {
     // Running containers.
 
     /// Mounts the volumes of a container that is about to start. May take as long as a mount does.
-    pub(crate) fn attach(&self, id: &Id, names: &[String]) -> Result<()> {
-        for (index, name) in names.iter().enumerate() {
-            if let Err(error) = self.attach_one(id, name) {
-                self.detach(id, &names[..index]);
+    pub(crate) fn attach(self: &Arc<Self>, id: &Id, mounts: &[Mount]) -> Result<()> {
+        let mut attached = Vec::new();
+        for (name, driver) in volumes_of(mounts) {
+            if let Err(error) = self.attach_one(id, name, driver) {
+                self.detach(id, &attached);
                 return Err(error);
             }
+            attached.push(name.to_owned());
         }
         Ok(())
     }
 
-    fn attach_one(&self, id: &Id, name: &str) -> Result<()> {
+    fn attach_one(&self, id: &Id, name: &str, driver: &str) -> Result<()> {
         let (busy, options) = {
             let mut entries = self.entries();
             // A record that was damaged and put aside: the container still wants its volume.
             let entry = entries.entry(name.to_owned()).or_insert_with(|| {
                 tracing::warn!(volume = name, "its record is lost");
-                Entry::ready(Record { created_nanos: now_nanos(), ..Record::default() })
+                Entry::ready(Self::lost_record(driver))
             });
             (Arc::clone(&entry.busy), entry.record.options.clone().unwrap_or_default())
         };
         let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        match driver {
+            "" => self.mount_local(name, &options)?,
+            driver => self.mount_remote(id, name, driver)?,
+        }
+        if let Some(entry) = self.entries().get_mut(name) {
+            entry.users.insert(id.clone());
+        }
+        Ok(())
+    }
+
+    fn mount_local(&self, name: &str, options: &Labels) -> Result<()> {
         self.ensure_directory(name)?;
         let mountpoint = self.mountpoint(name);
         // Mounted already: for another container, or by the daemon before this one.
         if !options.is_empty() && mounted_below(&mountpoint).is_none() {
             let mountpoint = mountpoint.display().to_string();
-            if let Some(mount) = local::mount(&options, &mountpoint)? {
+            if let Some(mount) = local::mount(options, &mountpoint)? {
                 self.root
                     .open_strict(
                         format!("{name}/_data"),
@@ -517,17 +608,28 @@ impl Volumes {
                     .map_err(io_error("mount on", &self.mountpoint(name)))?;
             }
         }
-        if let Some(entry) = self.entries().get_mut(name) {
-            entry.users.insert(id.clone());
-        }
         Ok(())
     }
 
-    /// Undoes [`Self::attach`]; harmless for what was not attached.
-    pub(crate) fn detach(&self, id: &Id, names: &[String]) {
+    /// Undoes [`Self::attach`]; harmless for what was not attached. Plugins are told a moment
+    /// later.
+    pub(crate) fn detach(self: &Arc<Self>, id: &Id, names: &[String]) {
+        self.release_all(id, names);
+        self.sweep();
+    }
+
+    /// [`Self::detach`] without the word to the plugins.
+    pub(crate) fn release_all(&self, id: &Id, names: &[String]) {
         for name in names {
-            let busy = self.entries().get(name).map(|entry| Arc::clone(&entry.busy));
-            let Some(busy) = busy else { continue };
+            self.release(id, name);
+            let local = self.entries().get_mut(name).and_then(|entry| {
+                if !entry.is_local() {
+                    entry.users.remove(id);
+                    return None;
+                }
+                Some(Arc::clone(&entry.busy))
+            });
+            let Some(busy) = local else { continue };
             let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
             let last = self.entries().get_mut(name).is_some_and(|entry| {
                 entry.users.remove(id);
@@ -541,14 +643,15 @@ impl Volumes {
 
     /// The part of a volume that a mount shows must be there. Whoever mounts it opens it again,
     /// below the volume.
-    pub(crate) fn check_subpath(&self, mount: &Mount) -> Result<()> {
-        let Source::Volume { name, subpath, .. } = &mount.source else { return Ok(()) };
+    pub(crate) fn check_subpath(&self, id: &Id, mount: &Mount) -> Result<()> {
+        let Source::Volume { name, subpath, driver, .. } = &mount.source else { return Ok(()) };
         if subpath.is_empty() {
             return Ok(());
         }
-        let data = self.open_data(name);
+        let source = self.source(id, name, driver);
+        let data = if driver.is_empty() { self.open_data(name) } else { RootDir::open(&source) };
         let found = data.and_then(|data| data.open_in(subpath, OFlags::PATH, Mode::empty()));
-        let path = self.mountpoint(name).join(subpath).display().to_string();
+        let path = source.join(subpath).display().to_string();
         let failed = |errno: Errno| {
             let reason = runtime::protocol::errno_text(errno.raw_os_error());
             VolumeError::Subpath { reason: format!("lstat {path}: {reason}"), path }
@@ -584,9 +687,21 @@ impl Volumes {
         name: &str,
         extra: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
-        let all = [("driver", "local")].into_iter().chain(extra);
-        let attributes = all.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        self.events.emit("volume", action, name, attributes.collect());
+        let driver = self.driver_of(name).unwrap_or_default();
+        self.emit_of(action, name, &driver, extra);
+    }
+
+    fn emit_of<'a>(
+        &self,
+        action: &str,
+        name: &str,
+        driver: &str,
+        extra: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let driver = ("driver", if driver.is_empty() { "local" } else { driver });
+        let extra = extra.into_iter().map(owned);
+        self.events.emit("volume", action, name, extra.chain([owned(driver)]).collect());
     }
 
     // Files.
@@ -667,8 +782,13 @@ impl Entry {
         Self { record, phase, holds: 0, users: BTreeSet::new(), busy }
     }
 
+    fn is_local(&self) -> bool {
+        self.record.driver.is_empty()
+    }
+
+    /// Mounted by us.
     fn has_options(&self) -> bool {
-        self.record.options.as_ref().is_some_and(|options| !options.is_empty())
+        self.is_local() && self.record.options.as_ref().is_some_and(|options| !options.is_empty())
     }
 
     fn label(&self, key: &str) -> Option<&str> {

@@ -562,8 +562,9 @@ impl Storage {
             self.0.throw_away(&format!("layers/{hex}"))?;
         }
         for name in self.0.names("mounts")? {
-            if LAYERS.get(&view, &name)?.is_none() {
-                self.0.mounts.detach(&self.0.root, &name)?;
+            match LAYERS.get(&view, &name)? {
+                Some(_) => self.0.mounts.adopt(&self.0.root, &name),
+                None => self.0.mounts.detach(&self.0.root, &name)?,
             }
         }
         self.collect_unheld(unheld)?;

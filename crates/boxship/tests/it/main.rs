@@ -21,6 +21,7 @@ mod layouts;
 mod lifecycle;
 mod links;
 mod network;
+mod plugins;
 mod reach;
 mod security;
 mod seeds;

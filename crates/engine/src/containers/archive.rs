@@ -249,7 +249,7 @@ fn assemble(
     let definition = &snapshot.definition;
     let dirs = shared.storage.rootfs(definition.id.as_str())?;
     let names = definition.volume_names();
-    shared.volumes.attach(&definition.id, &names)?;
+    shared.volumes.attach(&definition.id, &definition.mounts)?;
     let volumes = AttachedVolumes { shared: Arc::clone(&shared), id: definition.id.clone(), names };
     let rootfs =
         Rootfs::Overlay { lower: dirs.lower, upper: dirs.upper, work: dirs.work, volatile: false };
@@ -294,8 +294,8 @@ fn still_mounts(shared: &Shared, definition: &Definition) -> Vec<Mount> {
                 }
                 (Path::new(path).to_owned(), "")
             }
-            Source::Volume { name, subpath, .. } => {
-                (shared.volumes.mountpoint(name), subpath.as_str())
+            Source::Volume { name, subpath, driver, .. } => {
+                (shared.volumes.source(&definition.id, name, driver), subpath.as_str())
             }
             Source::Tmpfs { .. } | Source::Image { .. } => continue,
         };

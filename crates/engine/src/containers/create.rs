@@ -21,7 +21,7 @@ use super::registry::Reservation;
 use super::validate::{self, modes};
 use super::{Containers, Shared};
 use crate::EngineConfig;
-use crate::errors::{ContainerError, Result, ValidationError};
+use crate::errors::{ContainerError, Error, Result, ValidationError};
 use crate::volumes::Holds;
 
 /// `/proc` and `/sys` files that tell or change things of the host.
@@ -64,7 +64,7 @@ impl Containers {
             draft(shared, &id, config, host_config, asked)?;
         resolve_images(shared, &mut mounts).await?;
         let reservation = take_name(shared, name.as_deref(), &id)?;
-        let holds = hold_volumes(shared, &mut mounts)?;
+        let holds = hold_volumes(shared, &mut mounts).await?;
         let definition = Definition {
             id: id.clone(),
             name: reservation.name.clone(),
@@ -466,13 +466,27 @@ async fn resolve_images(shared: &Shared, mounts: &mut [Mount]) -> Result<()> {
 }
 
 /// Names the anonymous volumes, and keeps all of them until the container is there to do so.
-pub(super) fn hold_volumes(shared: &Shared, mounts: &mut [Mount]) -> Result<Holds> {
+pub(super) async fn hold_volumes(shared: &Shared, mounts: &mut Vec<Mount>) -> Result<Holds> {
     let mut holds = Holds::new(&shared.volumes);
-    for mount in mounts {
-        if let Source::Volume { name, wanted, .. } = &mut mount.source {
-            *name = holds.add(name, wanted)?;
-        }
+    if !mounts.iter().any(|mount| mount.volume().is_some()) {
+        return Ok(holds);
     }
+    let mut held = std::mem::take(mounts);
+    // Plugins may have to be asked.
+    let (holds, held) = super::run_blocking(move || {
+        for mount in &mut held {
+            let Source::Volume { name, driver, wanted, .. } = &mut mount.source else { continue };
+            let volume = holds.add(name, wanted)?;
+            (*name, *driver) = (volume.name, volume.driver);
+            // The default label is the directory's of the driver `local`.
+            if !driver.is_empty() && mount.mode == "z" {
+                mount.mode.clear();
+            }
+        }
+        Ok((holds, held))
+    })
+    .await?;
+    *mounts = held;
     Ok(holds)
 }
 

@@ -49,6 +49,7 @@ impl Task {
         self.shared.follow_links(&self.container.id);
         self.state.emit(&self.shared.events, "die", extra);
         self.shared.execs.container_exited(&self.container.id);
+        self.unmount_plugins().await;
         self.container.tell_waiters(|lifecycle| {
             lifecycle.running = again.is_some();
             lifecycle.exits += 1;

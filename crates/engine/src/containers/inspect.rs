@@ -78,7 +78,7 @@ fn describe(shared: &Shared, snapshot: &Snapshot) -> Inspect {
         graph_driver: graph_driver(shared, snapshot),
         size_rw: None,
         size_root_fs: None,
-        mounts: definition.shown_mounts(shared.volumes.path()),
+        mounts: definition.shown_mounts(&shared.volumes),
         config: definition.config.clone(),
         network_settings: network_settings(shared, snapshot),
     }

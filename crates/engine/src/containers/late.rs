@@ -58,7 +58,7 @@ impl Containers {
             return Err(Error::unsupported("mounting an image at the start"));
         }
         keep_volumes(&mut draft.mounts, &definition.mounts);
-        let holds = Arc::new(create::hold_volumes(shared, &mut draft.mounts)?);
+        let holds = Arc::new(create::hold_volumes(shared, &mut draft.mounts).await?);
         let image = shared.images.resolve_for_run(&definition.image_id, None).await?;
         let id = definition.id.clone();
         create::fill_volumes(shared, &id, &draft.mounts, image.chain, &holds).await?;

@@ -191,7 +191,7 @@ fn summary(shared: &Shared, snapshot: &Snapshot, passing: Passing) -> Summary {
             annotations: host_config.annotations.clone(),
         },
         network_settings: SummaryNetworkSettings { networks: super::inspect::networks(snapshot) },
-        mounts: definition.shown_mounts(shared.volumes.path()),
+        mounts: definition.shown_mounts(&shared.volumes),
     }
 }
 

@@ -8,10 +8,11 @@ use api_types::container::MountPoint;
 use api_types::host_config::{HostConfig, Mount as MountRequest, TmpfsOptions};
 use runtime::spec::{Propagation, RecursiveReadonly};
 use serde::{Deserialize, Serialize};
+use spec::Id;
 use spec::oci::Empty;
 
 use crate::errors::{CreateReason, MountReason, Result, ValidationError, VolumeError};
-use crate::volumes::{Wanted, check_name, mountpoint};
+use crate::volumes::{Volumes, Wanted, check_name};
 
 /// More than anyone uses and far less than what overflows a packet to the supervisor.
 const MOUNTS_MAX: usize = 2_000;
@@ -48,6 +49,9 @@ pub(crate) enum Source {
         /// Filled from the image while it is empty.
         #[serde(default)]
         copy: bool,
+        /// The plugin that has it, known when the container is made; empty for `local`.
+        #[serde(default)]
+        driver: String,
         /// How to make it, for create alone.
         #[serde(skip)]
         wanted: Wanted,
@@ -70,7 +74,7 @@ pub(crate) enum Source {
 
 impl Mount {
     /// How inspect shows it; `None` when it does not.
-    pub(crate) fn shown(&self, volumes: &std::path::Path) -> Option<MountPoint> {
+    pub(crate) fn shown(&self, user: &Id, volumes: &Volumes) -> Option<MountPoint> {
         let point = MountPoint {
             destination: self.target.clone(),
             mode: self.mode.clone(),
@@ -84,11 +88,11 @@ impl Mount {
                 propagation: propagation_name(*propagation).to_owned(),
                 ..point
             }),
-            Source::Volume { name, .. } => Some(MountPoint {
+            Source::Volume { name, driver, .. } => Some(MountPoint {
                 kind: "volume".to_owned(),
                 name: name.clone(),
-                source: mountpoint(volumes, name).display().to_string(),
-                driver: "local".to_owned(),
+                source: volumes.source(user, name, driver).display().to_string(),
+                driver: if driver.is_empty() { "local".to_owned() } else { driver.clone() },
                 ..point
             }),
             Source::Tmpfs { listed: true, .. } => {
@@ -136,6 +140,15 @@ impl Mount {
     }
 }
 
+/// The volumes that are mounted, each once, with the plugins that have them.
+pub(crate) fn volumes_of(mounts: &[Mount]) -> BTreeMap<&str, &str> {
+    let volumes = mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Volume { name, driver, .. } => Some((name.as_str(), driver.as_str())),
+        _ => None,
+    });
+    volumes.collect()
+}
+
 /// Puts together everything the request mounts. `inherited` are the mounts of the containers in
 /// `VolumesFrom`, which all others override.
 pub(crate) fn plan(
@@ -181,7 +194,8 @@ fn anonymous(target: String, driver: &str) -> Mount {
 
 fn volume(name: &str, copy: bool, wanted: Wanted) -> Source {
     let (named, name) = (!name.is_empty(), name.to_owned());
-    Source::Volume { name, subpath: String::new(), named, copy, wanted }
+    let (subpath, driver) = (String::new(), String::new());
+    Source::Volume { name, subpath, named, copy, driver, wanted }
 }
 
 /// What Docker shows as the mode of a volume that was given none: its default label.
@@ -231,7 +245,7 @@ fn parse_bind(spec: &str, driver: &str) -> Result<Mount> {
             return Err(wrap(MountReason::BindOptions).into());
         }
         Some(name) => {
-            check_volume(name)?;
+            check_volume(name, driver)?;
             let wanted = Wanted { driver: driver.to_owned(), ..Wanted::default() };
             let source = volume(name, !flags.nocopy, wanted);
             return Ok(Mount { target, source, mode: volume_mode(mode), readonly: flags.readonly });
@@ -241,7 +255,11 @@ fn parse_bind(spec: &str, driver: &str) -> Result<Mount> {
     Ok(Mount { target, source, mode: mode.to_owned(), readonly: flags.readonly })
 }
 
-fn check_volume(name: &str) -> Result<(), VolumeError> {
+/// The rule is that of the driver `local`; plugins have their own.
+fn check_volume(name: &str, driver: &str) -> Result<(), VolumeError> {
+    if !matches!(driver, "" | "local") {
+        return Ok(());
+    }
     let wrap = |reason: CreateReason| VolumeError::Create { name: name.to_owned(), reason };
     check_name(name).map_err(wrap)
 }
@@ -408,7 +426,7 @@ fn volume_source(request: &MountRequest) -> Result<Source> {
         return Err(ValidationError::Mount { kind, reason: MountReason::SubpathAnonymous }.into());
     }
     if !name.is_empty() {
-        check_volume(name)?;
+        check_volume(name, &driver.name)?;
     }
     let wanted = Wanted { driver: driver.name, options: driver.options, labels: options.labels };
     Ok(Source::Volume {
@@ -417,6 +435,7 @@ fn volume_source(request: &MountRequest) -> Result<Source> {
         // What is below a part of the volume is nobody's to fill.
         copy: !options.no_copy && options.subpath.is_empty(),
         subpath: options.subpath,
+        driver: String::new(),
         wanted,
     })
 }

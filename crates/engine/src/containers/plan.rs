@@ -1,6 +1,7 @@
 //! From a definition to what the supervisor is told. Pure but for looking at devices and bind
 //! sources on the host.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -29,8 +30,8 @@ pub(crate) struct Surroundings {
     pub rootfs: OverlayDirs,
     /// `<data>/containers/<id>`
     pub directory: PathBuf,
-    /// `<data>/volumes`
-    pub volumes: PathBuf,
+    /// Where the files of each volume are.
+    pub volumes: BTreeMap<String, PathBuf>,
     pub files: NetworkFiles,
     pub net: Namespace,
     pub pid: Namespace,
@@ -224,7 +225,7 @@ fn one_mount(mount: &mounts::Mount, around: &Surroundings, foreign: bool) -> Res
             }
         }
         Source::Volume { name, subpath, .. } => {
-            let root = crate::volumes::mountpoint(&around.volumes, name);
+            let root = around.volumes.get(name).cloned().unwrap_or_default();
             let within = (!subpath.is_empty()).then(|| root.clone());
             let path = if subpath.is_empty() { root } else { PathBuf::from(subpath) };
             MountSource::Bind { path, recursive: true, propagation: Propagation::RPrivate, within }

@@ -111,8 +111,8 @@ impl Definition {
     }
 
     /// `Mounts`, as inspect and the list have it.
-    pub(crate) fn shown_mounts(&self, volumes: &std::path::Path) -> Vec<MountPoint> {
-        self.mounts.iter().filter_map(|mount| mount.shown(volumes)).collect()
+    pub(crate) fn shown_mounts(&self, volumes: &crate::Volumes) -> Vec<MountPoint> {
+        self.mounts.iter().filter_map(|mount| mount.shown(&self.id, volumes)).collect()
     }
 
     /// The volumes it mounts; one that it mounts twice is there twice.

@@ -4,6 +4,7 @@
 //! directories go after that: what a crash leaves of them has no record and is swept at the next
 //! start. The anonymous volumes that go with the container go in the same commit.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use api_types::container::PruneResponse;
@@ -115,10 +116,13 @@ impl Task {
         self.state.removing = true;
         self.container.publish(&self.state);
         // Whoever copies from or to its files comes to an end first.
-        let files = std::sync::Arc::clone(&self.container.files).write_owned().await;
-        let shared = std::sync::Arc::clone(&self.shared);
+        let files = Arc::clone(&self.container.files).write_owned().await;
+        let shared = Arc::clone(&self.shared);
         let _claim = shared.storage.claim_container(self.container.id.as_str());
-        let volumes = if options.volumes { doom_volumes(&shared, &self.state) } else { Vec::new() };
+        let volumes = match options.volumes {
+            true => doom_volumes(&shared, &self.state).await,
+            false => Vec::new(),
+        };
         let erased = erase(&shared, &self.state, volumes.clone()).await;
         if let Err(error) = erased {
             shared.volumes.spare(&volumes);
@@ -172,17 +176,25 @@ fn discard(shared: &Shared, state: &Snapshot) {
 
 /// The anonymous volumes that only this container has: a volume that it got by `--volumes-from`
 /// goes with the last one that has it.
-fn doom_volumes(shared: &Shared, state: &Snapshot) -> Vec<String> {
+async fn doom_volumes(shared: &Arc<Shared>, state: &Snapshot) -> Vec<String> {
     let anonymous = state.definition.mounts.iter().filter_map(|mount| match &mount.source {
         Source::Volume { name, named: false, .. } => Some(name.clone()),
         _ => None,
     });
-    let doomed = anonymous.filter(|name| match shared.volumes.doom(name, Some(state.id())) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::debug!(container = %state.id(), %error, "keep a volume");
-            false
-        }
+    let mut names: Vec<_> = anonymous.collect();
+    if names.is_empty() {
+        return names;
+    }
+    let (volumes, id) = (Arc::clone(&shared.volumes), state.id().clone());
+    let doomed = super::run_blocking(move || {
+        names.retain(|name| match volumes.doom(name, Some(&id)) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(container = %id, %error, "keep a volume");
+                false
+            }
+        });
+        Ok(names)
     });
-    doomed.collect()
+    doomed.await.unwrap_or_default()
 }

@@ -5,10 +5,12 @@
 //! they are written anew next time. A crash in between leaves an endpoint that the next
 //! reconciliation of the network forgets.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use network::files::{DnsSettings, ExternalServer, ExtraHost, Reach, ResolvConf};
 use network::{Endpoint, EndpointRequest, NetworkError};
@@ -19,6 +21,7 @@ use spec::{Digest, ErrorKind, Id, Kinded};
 use storage::Lowers;
 
 use super::links::{self, Linked};
+use super::mounts::volumes_of;
 use super::plan::{self, Surroundings};
 use super::record::{Definition, Phase};
 use super::task::Task;
@@ -103,6 +106,7 @@ impl Task {
         let mut surroundings = self.surroundings(&definition)?;
         surroundings.links = links::for_start(&self.shared, &definition)?;
         self.attach_volumes(&definition).await?;
+        surroundings.volumes = self.volume_sources(&definition);
         let (endpoints, kept) = match self.attach_and_publish(&definition, &surroundings.links) {
             Ok(attached) => attached,
             Err(error) => {
@@ -145,15 +149,15 @@ impl Task {
 
     /// Mounts the volumes that have options, and keeps all of them from being swapped.
     async fn attach_volumes(&self, definition: &Definition) -> Result<()> {
-        let names = definition.volume_names();
-        if names.is_empty() {
+        if definition.volumes().next().is_none() {
             return Ok(());
         }
+        let names = definition.volume_names();
         let (volumes, id) = (Arc::clone(&self.shared.volumes), self.container.id.clone());
         let mounts = definition.mounts.clone();
         super::run_blocking(move || {
-            volumes.attach(&id, &names)?;
-            let checked = mounts.iter().try_for_each(|mount| volumes.check_subpath(mount));
+            volumes.attach(&id, &mounts)?;
+            let checked = mounts.iter().try_for_each(|mount| volumes.check_subpath(&id, mount));
             if checked.is_err() {
                 volumes.detach(&id, &names);
             }
@@ -172,6 +176,34 @@ impl Task {
             self.shared.volumes.emit("mount", name, extra);
         }
         Ok(())
+    }
+
+    /// Where the files of its volumes are, now that they are mounted.
+    fn volume_sources(&self, definition: &Definition) -> BTreeMap<String, PathBuf> {
+        let volumes = volumes_of(&definition.mounts).into_iter();
+        let sources = volumes.map(|(name, driver)| {
+            (name.to_owned(), self.shared.volumes.source(&definition.id, name, driver))
+        });
+        sources.collect()
+    }
+
+    /// Plugins hear of the end of a container before those who wait for it; unless they hang.
+    pub(super) async fn unmount_plugins(&self) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let definition = &self.state.definition;
+        if volumes_of(&definition.mounts).values().all(|driver| driver.is_empty()) {
+            return;
+        }
+        let (volumes, id) = (Arc::clone(&self.shared.volumes), self.container.id.clone());
+        let names = definition.volume_names();
+        let unmounting = super::run_blocking(move || {
+            volumes.release_all(&id, &names);
+            volumes.unmount_for(&id);
+            Ok(())
+        });
+        if tokio::time::timeout(PATIENCE, unmounting).await.is_err() {
+            tracing::warn!(container = %self.container.id, "a plugin hangs over an unmount");
+        }
     }
 
     pub(super) fn detach_volumes(&self) {
@@ -252,7 +284,7 @@ impl Task {
             pid: self.namespace(&host_config.pid_mode, modes::pid)?,
             ipc: self.namespace(&host_config.ipc_mode, modes::ipc)?,
             hostname: self.hostname(definition, network.as_ref()),
-            volumes: shared.volumes.path().to_owned(),
+            volumes: BTreeMap::new(),
             directory,
             endpoints: Vec::new(),
             links: Vec::new(),

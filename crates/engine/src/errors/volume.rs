@@ -2,6 +2,8 @@
 
 use spec::{ErrorKind, Id, Kinded};
 
+use super::PluginError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     #[error("get {name}: no such volume")]
@@ -20,6 +22,19 @@ pub enum VolumeError {
          {mountpoint}{detail}: {reason}"
     )]
     Mount { mountpoint: String, device: String, detail: String, reason: String },
+    #[error("error while mounting volume '{mountpoint}': {cause}")]
+    PluginMount { mountpoint: String, cause: PluginError },
+    #[error("{attempt} {name}: {cause}")]
+    Plugin { attempt: &'static str, name: String, cause: PluginError },
+    #[error(
+        "get {name}: error while checking if volume {name:?} exists in driver {driver:?}: {cause}"
+    )]
+    Unchecked { name: String, driver: String, cause: Box<PluginError> },
+    #[error(
+        "error while mounting volume '{mountpoint}': error resolving passed in network volume \
+         address: {reason}"
+    )]
+    Address { mountpoint: String, reason: String },
     /// Docker answers 500 to it at the start.
     #[error("cannot access path {path}: {reason}")]
     Subpath { path: String, reason: String },
@@ -45,8 +60,18 @@ pub enum CreateReason {
     Long { limit: usize },
     #[error("a directory of that name is there that is no volume")]
     Occupied,
-    #[error("error looking up volume plugin {driver}: plugin {driver:?} not found")]
-    Driver { driver: String },
+    #[error("error looking up volume plugin {driver}: {cause}")]
+    Driver { driver: String, cause: PluginError },
+    #[error("{0}")]
+    Plugin(PluginError),
+    #[error("driver '{driver}' already has volume '{name}': volume name must be unique")]
+    Unique { name: String, driver: String },
+    #[error(
+        "found reference to volume '{name}' in driver '{driver}', but got an error while checking \
+         the driver: error while checking if volume {name:?} exists in driver {driver:?}: {cause}: \
+         volume name must be unique"
+    )]
+    Unsure { name: String, driver: String, cause: Box<PluginError> },
     #[error("invalid option: {option:?}")]
     Option { option: String },
     #[error("missing required option: {option:?}")]
@@ -63,13 +88,23 @@ fn join(users: &[Id]) -> String {
 impl Kinded for VolumeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound { .. } | Self::Create { reason: CreateReason::Driver { .. }, .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Create { reason: CreateReason::Driver { cause, .. }, .. } => cause.kind(),
+            Self::Create { reason: CreateReason::Plugin(_), .. } => ErrorKind::Internal,
+            Self::Create {
+                reason: CreateReason::Unique { .. } | CreateReason::Unsure { .. },
+                ..
+            } => ErrorKind::Conflict,
             Self::InUse { .. } | Self::Removing { .. } => ErrorKind::Conflict,
             Self::Create { .. } | Self::FilterAll { .. } => ErrorKind::InvalidArgument,
             Self::Update => ErrorKind::Unavailable,
-            Self::Mount { .. } | Self::Mounted { .. } | Self::Subpath { .. } => ErrorKind::Internal,
+            Self::Mount { .. }
+            | Self::Address { .. }
+            | Self::Mounted { .. }
+            | Self::PluginMount { .. }
+            | Self::Plugin { .. }
+            | Self::Unchecked { .. }
+            | Self::Subpath { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -98,7 +133,10 @@ mod tests {
         );
         let create = |reason| VolumeError::Create { name: name(), reason };
         check(
-            create(CreateReason::Driver { driver: "nope".to_owned() }),
+            create(CreateReason::Driver {
+                driver: "nope".to_owned(),
+                cause: PluginError::NotFound { name: "nope".to_owned() },
+            }),
             ErrorKind::NotFound,
             "create v1: error looking up volume plugin nope: plugin \"nope\" not found",
         );
@@ -111,6 +149,40 @@ mod tests {
             create(CreateReason::Option { option: "foo".to_owned() }),
             ErrorKind::InvalidArgument,
             "create v1: invalid option: \"foo\"",
+        );
+        let refused = || PluginError::Refused { text: "no space".to_owned() };
+        check(create(CreateReason::Plugin(refused())), ErrorKind::Internal, "create v1: no space");
+        let driver = || "p1".to_owned();
+        check(
+            create(CreateReason::Unique { name: name(), driver: driver() }),
+            ErrorKind::Conflict,
+            "create v1: driver 'p1' already has volume 'v1': volume name must be unique",
+        );
+        check(
+            create(CreateReason::Unsure {
+                name: name(),
+                driver: driver(),
+                cause: Box::new(refused()),
+            }),
+            ErrorKind::Conflict,
+            "create v1: found reference to volume 'v1' in driver 'p1', but got an error while \
+             checking the driver: error while checking if volume \"v1\" exists in driver \"p1\": no \
+             space: volume name must be unique",
+        );
+        check(
+            VolumeError::Unchecked { name: name(), driver: driver(), cause: Box::new(refused()) },
+            ErrorKind::Internal,
+            "get v1: error while checking if volume \"v1\" exists in driver \"p1\": no space",
+        );
+        check(
+            VolumeError::Plugin { attempt: "remove", name: name(), cause: refused() },
+            ErrorKind::Internal,
+            "remove v1: no space",
+        );
+        check(
+            VolumeError::PluginMount { mountpoint: "/p".to_owned(), cause: refused() },
+            ErrorKind::Internal,
+            "error while mounting volume '/p': no space",
         );
         check(
             VolumeError::Mount {

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use spec::Id;
 use sys::RootDir;
 
+use super::plugins::{Patience, Plugin};
 use super::{
     ANONYMOUS, DIRECTORY, Entry, Phase, Record, VOLUMES, Volumes, Wanted, check_name, io_error,
     local,
@@ -26,25 +27,37 @@ use crate::errors::{CreateReason, Error, Result, VolumeError};
 pub(crate) struct Holds {
     volumes: Arc<Volumes>,
     names: Vec<String>,
+    /// What plugins made for us.
+    made: Vec<(Arc<Plugin>, String)>,
+}
+
+/// A volume that is held: its name, and the plugin that has it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub name: String,
+    pub driver: String,
 }
 
 impl Holds {
     pub(crate) fn new(volumes: &Arc<Volumes>) -> Self {
-        Self { volumes: Arc::clone(volumes), names: Vec::new() }
+        Self { volumes: Arc::clone(volumes), names: Vec::new(), made: Vec::new() }
     }
 
     /// Holds the volume of that name, a new one if there is none; an empty name makes an anonymous
-    /// one. Returns the name.
-    pub(crate) fn add(&mut self, name: &str, wanted: &Wanted) -> Result<String> {
+    /// one. May ask plugins.
+    pub(crate) fn add(&mut self, name: &str, wanted: &Wanted) -> Result<Held> {
         let anonymous = name.is_empty();
         let name = match anonymous {
             true => Id::from_random(sys::random::bytes()).to_string(),
             false => name.to_owned(),
         };
         let create = |reason| VolumeError::Create { name: name.clone(), reason };
-        if !matches!(wanted.driver.as_str(), "" | "local") {
-            let driver = wanted.driver.clone();
-            return Err(create(CreateReason::Driver { driver }).into());
+        let driver = self.choose_driver(&name, anonymous, wanted)?;
+        if !driver.is_empty() {
+            let record = new_record(&driver, anonymous, wanted);
+            self.add_remote(&name, &driver, &record)?;
+            self.names.push(name.clone());
+            return Ok(Held { name, driver });
         }
         check_name(&name).map_err(create)?;
         let mut entries = self.volumes.entries();
@@ -58,18 +71,57 @@ impl Holds {
                     return Err(create(CreateReason::Occupied).into());
                 }
                 local::check(&wanted.options.clone().unwrap_or_default()).map_err(create)?;
-                let mut labels = wanted.labels.clone();
-                if anonymous {
-                    labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
-                }
-                let options = wanted.options.clone();
-                let record = Record { created_nanos: now_nanos(), labels, options };
+                let record = new_record("", anonymous, wanted);
                 let entry = Entry { phase: Phase::Making, holds: 1, ..Entry::ready(record) };
                 entries.insert(name.clone(), entry);
             }
         }
         self.names.push(name.clone());
-        Ok(name)
+        Ok(Held { name, driver })
+    }
+
+    /// Whose the volume is, or is to be: empty for `local`. A name belongs to one driver, as long
+    /// as that has a volume of the name.
+    fn choose_driver(&self, name: &str, anonymous: bool, wanted: &Wanted) -> Result<String> {
+        let create = |reason| VolumeError::Create { name: name.to_owned(), reason };
+        let asked = match wanted.driver.as_str() {
+            "local" => "",
+            driver => driver,
+        };
+        match self.volumes.driver_of(name) {
+            Some(known) if wanted.driver.is_empty() || known == asked => Ok(known),
+            Some(known) if known.is_empty() => {
+                let (name, driver) = (name.to_owned(), "local".to_owned());
+                Err(create(CreateReason::Unique { name, driver }).into())
+            }
+            Some(known) => {
+                self.volumes.check_unique(name, &known).map_err(create)?;
+                self.volumes.forget_remote(name)?;
+                if self.volumes.driver_of(name).is_some() {
+                    // A container still refers to what its plugin lost.
+                    let (name, driver) = (name.to_owned(), known);
+                    return Err(create(CreateReason::Unique { name, driver }).into());
+                }
+                Ok(asked.to_owned())
+            }
+            None if wanted.driver.is_empty() && !anonymous => {
+                let found = self.volumes.find_remote(name);
+                Ok(found.map(|(plugin, _)| plugin.name.clone()).unwrap_or_default())
+            }
+            None => Ok(asked.to_owned()),
+        }
+    }
+
+    fn add_remote(&mut self, name: &str, driver: &str, record: &Record) -> Result<()> {
+        let unknown = |cause| {
+            let reason = CreateReason::Driver { driver: driver.to_owned(), cause };
+            VolumeError::Create { name: name.to_owned(), reason }
+        };
+        let plugin = self.volumes.plugins.get(driver, Patience::of_questions()).map_err(unknown)?;
+        if self.volumes.hold_remote(name, &plugin, record)? {
+            self.made.push((plugin, name.to_owned()));
+        }
+        Ok(())
     }
 
     fn making(&self) -> Vec<(String, Record)> {
@@ -84,7 +136,8 @@ impl Holds {
 
     /// Makes the directories of new volumes.
     pub(crate) fn prepare(&self) -> Result<()> {
-        let making = self.making();
+        let mut making = self.making();
+        making.retain(|(_, record)| record.driver.is_empty());
         for (name, _) in &making {
             self.volumes.make_directory(&format!(".making/{name}"), 0o701)?;
             self.volumes.make_directory(&format!(".making/{name}/_data"), 0o755)?;
@@ -110,8 +163,10 @@ impl Holds {
 
     /// After the commit: the volumes are there.
     pub(crate) fn settle(&self) {
-        for (name, _) in self.making() {
-            if let Err(error) = self.settle_directory(&name) {
+        for (name, record) in self.making() {
+            if record.driver.is_empty()
+                && let Err(error) = self.settle_directory(&name)
+            {
                 // The next start moves it.
                 tracing::error!(volume = name, %error, "move a volume into place");
             }
@@ -138,11 +193,38 @@ impl Drop for Holds {
             if entry.holds > 0 || entry.phase != Phase::Making {
                 continue;
             }
+            let made = self.made.iter().find(|(_, made)| made == name);
+            if let Some((plugin, name)) = made.cloned() {
+                take_back(plugin, name);
+                continue;
+            }
             if let Err(error) = self.volumes.throw_away(&format!(".making/{name}")) {
                 tracing::debug!(volume = name, %error, "left for the next start");
             }
             entries.remove(name);
         }
+    }
+}
+
+fn new_record(driver: &str, anonymous: bool, wanted: &Wanted) -> Record {
+    let mut labels = wanted.labels.clone();
+    if anonymous {
+        labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
+    }
+    let (driver, options) = (driver.to_owned(), wanted.options.clone());
+    Record { created_nanos: now_nanos(), driver, labels, options }
+}
+
+/// Removes what a plugin made for nothing; it may take its time.
+fn take_back(plugin: Arc<Plugin>, name: String) {
+    let removal = move || {
+        if let Err(error) = plugin.remove(&name) {
+            tracing::warn!(volume = name, %error, "left with its plugin");
+        }
+    };
+    let thread = std::thread::Builder::new().name("volume-remove".to_owned()).spawn(removal);
+    if let Err(error) = thread {
+        tracing::warn!(%error, "start a thread");
     }
 }
 
@@ -175,6 +257,11 @@ impl Volumes {
             let Some(entry) = entries.get(name) else { return Ok(()) };
             let options = entry.record.options.clone().unwrap_or_default();
             let new = entry.phase == Phase::Making;
+            if !entry.is_local() {
+                let driver = entry.record.driver.clone();
+                drop(entries);
+                return self.fill_remote(name, &driver, source);
+            }
             (Arc::clone(&entry.busy), options, !entry.users.is_empty(), new)
         };
         let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -231,7 +318,7 @@ impl Volumes {
     }
 }
 
-fn is_empty(directory: impl AsFd) -> rustix::io::Result<bool> {
+pub(super) fn is_empty(directory: impl AsFd) -> rustix::io::Result<bool> {
     let readable = openat(directory, ".", DIRECTORY, Mode::empty())?;
     for entry in Dir::read_from(readable)? {
         if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
@@ -241,6 +328,6 @@ fn is_empty(directory: impl AsFd) -> rustix::io::Result<bool> {
     Ok(true)
 }
 
-fn sync_all(directory: impl AsFd) -> io::Result<()> {
+pub(super) fn sync_all(directory: impl AsFd) -> io::Result<()> {
     Ok(syncfs(openat(directory, ".", DIRECTORY, Mode::empty())?)?)
 }

@@ -38,8 +38,8 @@ fn request(name: &str) -> CreateRequest {
     CreateRequest { name: name.to_owned(), ..CreateRequest::default() }
 }
 
-fn names(volumes: &Volumes, filters: &str) -> Vec<String> {
-    let list = volumes.list(&Filters::parse(filters).unwrap()).unwrap();
+async fn names(volumes: &Arc<Volumes>, filters: &str) -> Vec<String> {
+    let list = volumes.list(&Filters::parse(filters).unwrap()).await.unwrap();
     list.volumes.into_iter().map(|volume| volume.name).collect()
 }
 
@@ -74,17 +74,20 @@ async fn volumes_come_and_go() {
     // The same name is the same volume.
     volumes.create(request("data")).await.unwrap();
     assert_eq!(world.text("data/_data"), "kept");
-    assert_eq!(names(&volumes, r#"{"name":["dat"]}"#), ["data"]);
-    assert_eq!(names(&volumes, r#"{"label":["com.docker.volume.anonymous"]}"#), [&*anonymous.name]);
+    assert_eq!(names(&volumes, r#"{"name":["dat"]}"#).await, ["data"]);
+    assert_eq!(
+        names(&volumes, r#"{"label":["com.docker.volume.anonymous"]}"#).await,
+        [&*anonymous.name]
+    );
     let pruned = volumes.prune(Filters::default(), false).await.unwrap();
     assert_eq!(pruned.volumes_deleted, Some(vec![anonymous.name]));
     // Another daemon finds what this one made.
-    assert_eq!(names(&world.open(), ""), ["data"]);
+    assert_eq!(names(&world.open(), "").await, ["data"]);
     volumes.remove("data", false).await.unwrap();
     let error = volumes.remove("data", false).await.unwrap_err();
     assert_eq!(error.to_string(), "get data: no such volume");
     volumes.remove("data", true).await.unwrap();
-    assert_eq!(names(&world.open(), ""), [""; 0]);
+    assert_eq!(names(&world.open(), "").await, [""; 0]);
 }
 
 #[tokio::test]
@@ -105,24 +108,24 @@ async fn what_a_crash_leaves_is_finished_or_taken_back() {
     std::fs::create_dir_all(world.at("odd")).unwrap();
     std::os::unix::fs::symlink("/etc", world.at("odd/_data")).unwrap();
     let volumes = world.open();
-    assert_eq!(names(&volumes, ""), ["found", "kept", "moved", "spared"]);
+    assert_eq!(names(&volumes, "").await, ["found", "kept", "moved", "spared"]);
     for name in ["moved", "spared", "found"] {
         assert_eq!(world.text(&format!("{name}/_data")), name);
     }
     assert!(!world.at(".making/never").exists() && !world.at(".removing/gone").exists());
 }
 
-#[test]
-fn a_hold_that_comes_to_nothing_leaves_nothing() {
+#[tokio::test]
+async fn a_hold_that_comes_to_nothing_leaves_nothing() {
     let world = World::new();
     let volumes = world.open();
     let mut holds = Holds::new(&volumes);
-    let name = holds.add("new", &Wanted::default()).unwrap();
+    let name = holds.add("new", &Wanted::default()).unwrap().name;
     holds.prepare().unwrap();
     assert!(volumes.doom(&name, None).is_err());
     drop(holds);
     assert!(!world.at(".making/new").exists());
-    assert_eq!(names(&volumes, ""), [""; 0]);
+    assert_eq!(names(&volumes, "").await, [""; 0]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ type Result = std::result::Result<Response<Body>, ApiError>;
 
 pub(super) async fn list(request: Request) -> Result {
     let filters = request.query.filters()?;
-    Ok(answer::json(&request.engine().volumes.list(&filters)?))
+    Ok(answer::json(&request.engine().volumes.list(&filters).await?))
 }
 
 pub(super) async fn create(mut request: Request) -> Result {
@@ -21,7 +21,7 @@ pub(super) async fn create(mut request: Request) -> Result {
 }
 
 pub(super) async fn inspect(request: Request) -> Result {
-    Ok(answer::json(&request.engine().volumes.inspect(request.name())?))
+    Ok(answer::json(&request.engine().volumes.inspect(request.name()).await?))
 }
 
 /// Cluster volumes need a swarm.

@@ -175,6 +175,18 @@ impl Mounts {
         Ok(place)
     }
 
+    /// Takes over what a killed daemon left attached.
+    pub(crate) fn adopt(&self, root: &RootDir, name: &str) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let place = root.open_strict(format!("mounts/{name}"), flags, Mode::empty());
+        let Ok(chain) = Digest::from_hex(name) else { return };
+        if place.and_then(|place| is_image(&place)).unwrap_or(false) {
+            let mut mounted = self.mounted();
+            mounted.images.insert(chain, Place::Attached);
+            mounted.asked = Some(Instant::now());
+        }
+    }
+
     /// Waits until there are mounts that nobody has used for a moment, and takes them out of the
     /// namespace.
     pub(crate) fn put_aside_when_idle(&self, root: &RootDir) {

@@ -70,8 +70,8 @@ fn binds_are_understood() {
     let volume = |name: &str, copy: bool| {
         let named = !name.is_empty();
         format!(
-            "/x Volume {{ name: {name:?}, subpath: \"\", named: {named}, copy: {copy}, wanted: Wanted \
-             {{ driver: \"\", options: None, labels: None }} }}"
+            "/x Volume {{ name: {name:?}, subpath: \"\", named: {named}, copy: {copy}, driver: \"\", \
+             wanted: Wanted {{ driver: \"\", options: None, labels: None }} }}"
         )
     };
     check_bind("/x", &format!("{} false", volume("", true)));
@@ -144,8 +144,8 @@ fn mounts_are_checked_in_dockers_words() {
     );
     check_mount(
         r#"{"Type":"volume","Source":"vol","Target":"/x","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"DriverConfig":{"Options":{"o":"x"}}}}"#,
-        "/x Volume { name: \"vol\", subpath: \"\", named: true, copy: false, wanted: Wanted { driver: \
-         \"\", options: Some({\"o\": \"x\"}), labels: Some({\"a\": \"b\"}) } }",
+        "/x Volume { name: \"vol\", subpath: \"\", named: true, copy: false, driver: \"\", wanted: \
+         Wanted { driver: \"\", options: Some({\"o\": \"x\"}), labels: Some({\"a\": \"b\"}) } }",
     );
 }
 

@@ -42,6 +42,9 @@ pub struct CreateRequest {
     pub driver_opts: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// Asks for a volume of a swarm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_volume_spec: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -308,16 +308,25 @@ impl Images {
         mut progress: ProgressSink,
     ) -> Result<String> {
         let reference = image::parse_target(&request.repository, &request.tag)?;
-        let architecture = match request.platform.as_deref() {
-            None | Some("") => String::new(),
-            Some(text) => Platform::parse(text)?.architecture,
+        let platform = match request.platform.as_deref() {
+            None | Some("") => Platform::default(),
+            Some(text) => Platform::parse(text)?,
         };
+        if !matches!(platform.os.as_str(), "" | "linux") {
+            return Err(PlatformError::System.into());
+        }
         let message = match request.message.as_str() {
             "" => "Imported from -".to_owned(),
             message => message.to_owned(),
         };
         let name = reference.as_ref().map(spec::Reference::familiar);
-        let options = ImportOptions { reference, message, changes: request.changes, architecture };
+        let options = ImportOptions {
+            reference,
+            message,
+            changes: request.changes,
+            architecture: platform.architecture,
+            variant: platform.variant,
+        };
         let id = self
             .blocking(move |images| {
                 let id = images.import(&mut *input, &options)?;
@@ -346,13 +355,38 @@ impl Images {
     }
 
     /// Fails as `save` would, before a byte of the answer is sent.
-    pub async fn check_save(&self, names: &[String]) -> Result<()> {
+    /// Whether `docker save` can go on: images of these names are there, for that platform.
+    pub async fn check_save(&self, names: &[String], platform: Option<&str>) -> Result<()> {
+        self.check_names(names).await?;
+        let Some(wanted) = platform else { return Ok(()) };
+        let wanted = Platform::from_json(wanted)?;
+        for name in names {
+            let config = self.run_of(&self.images.resolve(name)?)?.config;
+            let variant = config.variant.as_deref().unwrap_or_default();
+            let fits = wanted.variant.is_empty() || wanted.variant == variant;
+            if wanted.check(name, &config).is_err() || !fits {
+                return Err(PlatformError::Export { wanted: wanted.name() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// An image that is there is of the platform that a client means.
+    pub fn check_platform(&self, name: &str, platform: &str) -> Result<()> {
+        let config = self.run_of(&self.images.resolve(name)?)?.config;
+        Ok(Platform::from_json(platform)?.check(name, &config)?)
+    }
+
+    async fn check_names(&self, names: &[String]) -> Result<()> {
         let names = names.to_vec();
         self.blocking(move |images| {
             names.iter().try_for_each(|name| match images.resolve(name) {
                 // Docker names it as the client did here.
                 Err(image::ImageError::NoSuchImage { .. }) => {
-                    Err(image::ImageError::NoSuchImage { reference: name.clone() })
+                    Err(match name.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+                        true => image::ImageError::NoSuchReference,
+                        false => image::ImageError::NoSuchImage { reference: name.clone() },
+                    })
                 }
                 resolved => resolved.map(drop),
             })
@@ -362,7 +396,7 @@ impl Images {
 
     /// `docker save`: writes the archive of all `names`.
     pub async fn save(&self, names: Vec<String>, mut output: Box<dyn Write + Send>) -> Result<()> {
-        self.check_save(&names).await?;
+        self.check_names(&names).await?;
         let saved = names.clone();
         self.blocking(move |images| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -460,11 +494,19 @@ fn users(registry: &Registry) -> Box<InUse<'static>> {
     Box::new(move |id| table.get(&id.to_string()).cloned())
 }
 
+/// What one word alone may stand for.
+const ARCHITECTURES: &[&str] = &[
+    "386", "amd64", "x86_64", "x86-64", "i386", "arm", "armhf", "armel", "arm64", "aarch64",
+    "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x",
+    "wasm",
+];
+
 /// `os[/architecture[/variant]]`
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Platform {
     os: String,
     architecture: String,
+    variant: String,
 }
 
 impl Platform {
@@ -484,14 +526,29 @@ impl Platform {
         let (os, architecture) = match (first.as_str(), lower(1)) {
             (_, Some(architecture)) => (first, architecture),
             ("linux" | "windows" | "freebsd" | "darwin", None) => (first, String::new()),
-            (_, None) => ("linux".to_owned(), first),
+            (known, None) if ARCHITECTURES.contains(&known) => ("linux".to_owned(), first),
+            (_, None) => return Err(PlatformError::Unknown { text: text.to_owned() }),
         };
         let architecture = match architecture.as_str() {
             "x86_64" | "x86-64" => "amd64".to_owned(),
             "aarch64" => "arm64".to_owned(),
             _ => architecture,
         };
-        Ok(Self { os, architecture })
+        let variant = lower(2).unwrap_or_default();
+        Ok(Self { os, architecture, variant })
+    }
+
+    /// The parameter `platform` of what is done with images that are there.
+    fn from_json(text: &str) -> Result<Self, PlatformError> {
+        let bad = |error: serde_json::Error| PlatformError::Json { text: error.to_string() };
+        let platform: spec::oci::Platform = serde_json::from_str(text).map_err(bad)?;
+        let spec::oci::Platform { os, architecture, variant, .. } = platform;
+        Ok(Self { os, architecture, variant })
+    }
+
+    fn name(&self) -> String {
+        let parts = [&self.os, &self.architecture, &self.variant].map(String::as_str);
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     }
 
     fn check(&self, name: &str, config: &spec::oci::ImageConfig) -> Result<(), PlatformError> {
@@ -570,8 +627,8 @@ mod tests {
     #[test]
     fn platforms_parse() {
         let check = |text: &str, os: &str, architecture: &str| {
-            let (os, architecture) = (os.to_owned(), architecture.to_owned());
-            assert_eq!(Platform::parse(text).unwrap(), Platform { os, architecture });
+            let parsed = Platform::parse(text).unwrap();
+            assert_eq!((parsed.os.as_str(), parsed.architecture.as_str()), (os, architecture));
         };
         check("linux/amd64", "linux", "amd64");
         check("linux", "linux", "");
@@ -580,6 +637,11 @@ mod tests {
         assert_eq!(
             Platform::parse("foo/x/y/z").unwrap_err().to_string(),
             "\"foo/x/y/z\": cannot parse platform specifier: invalid argument"
+        );
+        assert_eq!(Platform::parse("linux/arm/v7").unwrap().name(), "linux/arm/v7");
+        assert_eq!(
+            Platform::parse("foo").unwrap_err().to_string(),
+            "\"foo\": unknown operating system or architecture: invalid argument"
         );
     }
 

@@ -40,6 +40,7 @@ use spec::filters::FilterError;
 use spec::{Filters, Id};
 use sys::RootDir;
 
+use crate::containers::filters::name_matches;
 use crate::containers::mounts::{Mount, Source, volumes_of};
 use crate::containers::registry::Registry;
 use crate::containers::{now_nanos, run_blocking, time_text};
@@ -263,7 +264,7 @@ impl Volumes {
         volumes.retain(|volume| {
             let label = |key: &str| volume.labels.as_ref()?.get(key).map(String::as_str);
             filters.any("driver", |wanted| wanted == volume.driver)
-                && filters.any("name", |wanted| volume.name.contains(wanted))
+                && filters.any("name", |wanted| name_matches(&volume.name, wanted))
                 && filters.matches_labels("label", label)
                 && dangling.is_none_or(|dangling| dangling != used.contains_key(&volume.name))
         });
@@ -316,9 +317,12 @@ impl Volumes {
 
     /// Makes a volume, or finds the one of that name as it is.
     pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Volume> {
+        if request.cluster_volume_spec.is_some() {
+            return Err(VolumeError::NotAManager.into());
+        }
         let volumes = Arc::clone(self);
         run_blocking(move || {
-            let CreateRequest { name, driver, driver_opts, labels } = request;
+            let CreateRequest { name, driver, driver_opts, labels, .. } = request;
             // Here no driver means `local`, while a container takes what is there.
             let driver = if driver.is_empty() { "local".to_owned() } else { driver };
             let wanted = Wanted { driver, options: driver_opts, labels };
@@ -654,7 +658,9 @@ impl Volumes {
         let path = source.join(subpath).display().to_string();
         let failed = |errno: Errno| {
             let reason = runtime::protocol::errno_text(errno.raw_os_error());
-            VolumeError::Subpath { reason: format!("lstat {path}: {reason}"), path }
+            let missing = first_missing(&source, subpath);
+            let reason = format!("lstat {}: {reason}", missing.display());
+            VolumeError::Subpath { reason, path }
         };
         Ok(found.map(drop).map_err(failed)?)
     }
@@ -810,6 +816,18 @@ pub(crate) fn check_name(name: &str) -> Result<(), CreateReason> {
         return Err(CreateReason::Long { limit: NAME_MAX });
     }
     Ok(())
+}
+
+/// The part of a path at which looking it up ends; for the text of an error.
+fn first_missing(source: &Path, subpath: &str) -> PathBuf {
+    let mut path = source.to_owned();
+    for part in Path::new(subpath) {
+        path.push(part);
+        if path.symlink_metadata().is_err() {
+            break;
+        }
+    }
+    path
 }
 
 /// The first mount at or below a path, as this process sees it.

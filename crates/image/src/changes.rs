@@ -48,12 +48,15 @@ pub enum ChangeError {
     OnBuildChain,
     #[error("{instruction} isn't allowed as an ONBUILD trigger")]
     OnBuildTrigger { instruction: String },
+    #[error("file with no instructions")]
+    NoInstructions,
     #[error("a change must not contain a zero byte")]
     ZeroByte,
 }
 
 /// Applies changes in order. After an error the config is in an undefined state.
 pub fn apply<S: AsRef<str>>(config: &mut RunConfig, changes: &[S]) -> Result<(), ChangeError> {
+    let mut count = 0;
     for change in changes {
         let change = change.as_ref();
         if change.contains('\0') {
@@ -61,9 +64,10 @@ pub fn apply<S: AsRef<str>>(config: &mut RunConfig, changes: &[S]) -> Result<(),
         }
         for line in logical_lines(change) {
             instructions::apply(config, &line)?;
+            count += 1;
         }
     }
-    Ok(())
+    if count == 0 && !changes.is_empty() { Err(ChangeError::NoInstructions) } else { Ok(()) }
 }
 
 /// Joins continued lines; drops empty lines and comments, also between continued ones.
@@ -112,8 +116,9 @@ mod tests {
         check("CMD a\r\nFROM x", "FROM is not a valid change command");
         check("CMD a\\\nRUN x", r#"{"Cmd":["/bin/sh","-c","aRUN x"]}"#);
         check("CMD a\0b", "a change must not contain a zero byte");
-        check("", "{}");
-        check("# comment", "{}");
+        check("", "file with no instructions");
+        check("# comment\n\n", "file with no instructions");
+        check("# comment\nUSER a", r#"{"User":"a"}"#);
     }
 
     #[test]

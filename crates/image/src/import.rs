@@ -20,6 +20,7 @@ pub struct ImportOptions {
     pub changes: Vec<String>,
     /// The host's when empty.
     pub architecture: String,
+    pub variant: String,
 }
 
 impl Images {
@@ -41,6 +42,7 @@ impl Images {
         let config = ImageConfig {
             created: Some(created.clone()),
             architecture,
+            variant: Some(options.variant.clone()).filter(|variant| !variant.is_empty()),
             os: "linux".to_owned(),
             comment: Some(options.message.clone()),
             config: Some(run),

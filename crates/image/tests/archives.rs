@@ -399,6 +399,7 @@ fn imports_make_images_of_one_layer() {
         message: "Imported from -".to_owned(),
         changes: vec!["CMD [\"sh\"]".to_owned(), "ENV a=b\nUSER me".to_owned()],
         architecture: String::new(),
+        variant: String::new(),
     };
     let id = lab.images.import(&mut root.as_slice(), &options).unwrap();
     let info = lab.images.inspect("mine").unwrap();

@@ -37,6 +37,19 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "the exit code is 130; docker's is 0",
     ),
     (
+        "a volume plugin that does not answer",
+        "is waited for less: lists 4 s (Docker 15 s), questions 10 s, work 120 s; one that names no directory at a mount fails the start",
+    ),
+    (
+        "`cp` to `/proc` of a running container",
+        "refused; Docker writes beneath the mount, where nobody finds it",
+    ),
+    ("`cp` to a tmpfs of a running container", "arrives; Docker writes beneath it"),
+    (
+        "an archive that ends early",
+        "`unexpected end of the archive at byte 4`; Docker: `unexpected EOF`",
+    ),
+    (
         "messages of docker 28.5 that 28.2 had otherwise",
         "28.2.2 is followed: `Invalid proto`, `-H` given twice, `diff ''`",
     ),

@@ -31,6 +31,7 @@ mod survival;
 mod terminal;
 mod upkeep;
 mod volumes;
+mod wording;
 
 use testkit::Daemon;
 

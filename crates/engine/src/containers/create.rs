@@ -177,6 +177,8 @@ fn prepare(
         config.hostname =
             if host_config.network_mode == "host" { host_name() } else { id.short().to_owned() };
     }
+    // What is empty is left out of answers.
+    host_config.tmpfs.take_if(|tmpfs| tmpfs.is_empty());
     if config.working_dir.starts_with('/') {
         config.working_dir = mounts::clean(&config.working_dir);
     }

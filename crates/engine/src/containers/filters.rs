@@ -165,7 +165,7 @@ pub(crate) fn until(filters: &Filters, now: SystemTime) -> Result<Option<i64>> {
 
 /// Docker takes a regular expression here. Understood are the anchors `^` and `$`, the slash that
 /// names begin with, and plain text; that is what people and tools write.
-fn name_matches(name: &str, wanted: &str) -> bool {
+pub(crate) fn name_matches(name: &str, wanted: &str) -> bool {
     let (start, wanted) = match wanted.strip_prefix('^') {
         Some(rest) => (true, rest),
         None => (false, wanted),

@@ -13,7 +13,7 @@ mod create;
 pub mod detach;
 mod exec;
 mod exit;
-mod filters;
+pub(crate) mod filters;
 mod health;
 mod inspect;
 mod late;

@@ -471,8 +471,7 @@ fn parse_tmpfs(target: &str, text: &str) -> Result<Mount> {
             "rw" => readonly = false,
             _ if is_tmpfs_option(word) => options.push(word.to_owned()),
             _ => {
-                let reason = MountReason::Option { option: word.to_owned() };
-                return Err(ValidationError::Mount { kind: "tmpfs".to_owned(), reason }.into());
+                return Err(ValidationError::TmpfsOption { option: word.to_owned() }.into());
             }
         }
     }

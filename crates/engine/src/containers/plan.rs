@@ -255,15 +255,30 @@ pub(super) fn empty_directory(directory: &Path) -> Result<PathBuf> {
 
 /// `-v` makes a missing directory, `--mount` does not.
 fn bind_source(path: &str, create: bool) -> Result<()> {
-    match std::fs::symlink_metadata(path) {
+    match std::fs::metadata(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io(format!("stat {path}"))(error))
         }
-        Err(_missing) if create => std::fs::create_dir_all(path)
-            .map_err(Error::io(format!("create the bind source {path}"))),
+        Err(_missing) if create => make_source(path),
         Err(_missing) => Err(StartError::BindSource { path: path.to_owned() }.into()),
     }
+}
+
+/// A link to nowhere is something that is there, and no directory.
+fn make_source(path: &str) -> Result<()> {
+    let occupied = std::fs::symlink_metadata(path).is_ok();
+    let made = match occupied {
+        true => Err(std::io::Error::from_raw_os_error(libc::EEXIST)),
+        false => std::fs::create_dir_all(path),
+    };
+    made.map_err(|error| {
+        let reason = match error.raw_os_error() {
+            Some(errno) => runtime::protocol::errno_text(errno),
+            None => error.to_string(),
+        };
+        StartError::MakeSource { path: path.to_owned(), reason }.into()
+    })
 }
 
 /// A shared mount needs a shared source, a slave one a source that is shared or a slave.

@@ -11,13 +11,24 @@ pub enum PlatformError {
     Mismatch { reference: String, found: String, wanted: String },
     #[error("\"{text}\": cannot parse platform specifier: invalid argument")]
     Syntax { text: String },
+    #[error("\"{text}\": unknown operating system or architecture: invalid argument")]
+    Unknown { text: String },
+    #[error("operating system is not supported")]
+    System,
+    #[error("no suitable export target found for platform {wanted}")]
+    Export { wanted: String },
+    #[error("invalid platform: {text}")]
+    Json { text: String },
 }
 
 impl Kinded for PlatformError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Mismatch { .. } => ErrorKind::NotFound,
-            Self::Syntax { .. } => ErrorKind::InvalidArgument,
+            Self::Syntax { .. } | Self::Unknown { .. } | Self::System | Self::Json { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::Export { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum StartError {
     Propagation { path: String, mount: String, wanted: &'static str },
     #[error("invalid mount config for type \"bind\": bind source path does not exist: {path}")]
     BindSource { path: String },
+    #[error("error while creating mount source path '{path}': mkdir {path}: {reason}")]
+    MakeSource { path: String, reason: String },
 }
 
 impl StartError {

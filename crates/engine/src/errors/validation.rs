@@ -129,6 +129,8 @@ pub enum ValidationError {
     #[error("invalid MAC address {address}")]
     MacAddress { address: String },
 
+    #[error("invalid tmpfs option {option:?}")]
+    TmpfsOption { option: String },
     #[error("error looking up logging plugin {driver}: plugin \"{driver}\" not found")]
     LogDriver { driver: String },
     #[error("unknown log opt '{option}' for {driver} log driver")]

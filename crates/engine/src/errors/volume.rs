@@ -40,6 +40,11 @@ pub enum VolumeError {
     Subpath { path: String, reason: String },
     #[error("invalid filter 'all': strconv.ParseBool: parsing {value:?}: invalid syntax")]
     FilterAll { value: String },
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+         connect this node to swarm and try again."
+    )]
+    NotAManager,
     #[error("volume update only valid for cluster volumes, but swarm is unavailable")]
     Update,
 }
@@ -97,7 +102,7 @@ impl Kinded for VolumeError {
             } => ErrorKind::Conflict,
             Self::InUse { .. } | Self::Removing { .. } => ErrorKind::Conflict,
             Self::Create { .. } | Self::FilterAll { .. } => ErrorKind::InvalidArgument,
-            Self::Update => ErrorKind::Unavailable,
+            Self::Update | Self::NotAManager => ErrorKind::Unavailable,
             Self::Mount { .. }
             | Self::Address { .. }
             | Self::Mounted { .. }

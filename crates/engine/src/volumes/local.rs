@@ -1,7 +1,9 @@
 //! The options of the driver `local`: `type`, `o` and `device`, as mount(8) takes them, made into a
-//! mount without a shell and without a second look at any text.
+//! mount without a shell and without a second look at any text. Servers of `nfs` and `cifs` may be
+//! named by host names, which the kernel does not know: they are looked up for each mount.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -127,6 +129,7 @@ impl<'a> Plan<'a> {
     /// Flags and data, as Docker words them.
     fn detail(&self) -> String {
         let word = |(key, value): &(&str, Option<&str>)| match value {
+            Some(_) if *key == "password" => "password=********".to_owned(),
             Some(value) => format!("{key}={value}"),
             None => (*key).to_owned(),
         };
@@ -143,16 +146,57 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// `o` and `device` with the server's address for its name: the option `addr` of nfs, the host of
+/// a cifs share.
+fn resolve(
+    kind: &str,
+    o: &str,
+    device: &str,
+    look_up: impl Fn(&str) -> Result<IpAddr, String>,
+) -> Result<(String, String), String> {
+    let named = |host: &str| !host.is_empty() && host.parse::<IpAddr>().is_err();
+    let (mut o, mut device) = (o.to_owned(), device.to_owned());
+    if kind == "nfs" {
+        let address = o.split(',').find_map(|word| word.strip_prefix("addr=")).unwrap_or_default();
+        if named(address) {
+            let found = look_up(address)?;
+            o = o.replacen(&format!("addr={address}"), &format!("addr={found}"), 1);
+        }
+    }
+    if kind == "cifs"
+        && let Some((host, share)) = device.strip_prefix("//").and_then(|rest| rest.split_once('/'))
+        && named(host)
+    {
+        device = format!("//{}/{share}", look_up(host)?);
+    }
+    Ok((o, device))
+}
+
+/// Go prefers IPv4, and so do servers of old.
+fn look_up(host: &str) -> Result<IpAddr, String> {
+    let none = || format!("lookup {host}: no such host");
+    let found = (host, 0).to_socket_addrs().map_err(|error| {
+        tracing::debug!(host, %error, "look up");
+        none()
+    })?;
+    let mut found: Vec<_> = found.map(|address| address.ip()).collect();
+    found.sort_by_key(IpAddr::is_ipv6);
+    found.first().copied().ok_or_else(none)
+}
+
 /// Makes the mount, detached; none for a volume that is a plain directory.
 pub(super) fn mount(options: &Options, mountpoint: &str) -> Result<Option<OwnedFd>, VolumeError> {
     let text = |name: &str| options.get(name).map_or("", String::as_str);
     if options.is_empty() {
         return Ok(None);
     }
-    let (device, plan) = (text("device"), Plan::read(text("o")));
-    let mounted = plan.mount(text("type"), device).map_err(|errno| VolumeError::Mount {
+    let resolved = resolve(text("type"), text("o"), text("device"), look_up);
+    let (o, device) = resolved
+        .map_err(|reason| VolumeError::Address { mountpoint: mountpoint.to_owned(), reason })?;
+    let plan = Plan::read(&o);
+    let mounted = plan.mount(text("type"), &device).map_err(|errno| VolumeError::Mount {
         mountpoint: mountpoint.to_owned(),
-        device: device.to_owned(),
+        device: device.clone(),
         detail: plan.detail(),
         reason: runtime::protocol::errno_text(errno.raw_os_error()),
     })?;
@@ -195,6 +239,46 @@ mod tests {
         check("ro,foo", 1, ", flags: 0x1, data: foo");
         check("addr=127.0.0.1,soft;touch /x,rw", 0, ", data: addr=127.0.0.1,soft;touch /x");
         check("sync,rbind,nodev", 0x5014, ", flags: 0x5014");
+    }
+
+    #[test]
+    fn servers_are_looked_up() {
+        let known = |host: &str| match host {
+            "files" => Ok([10, 0, 0, 7].into()),
+            host => Err(format!("lookup {host}: no such host")),
+        };
+        let check = |kind: &str, o: &str, device: &str, expect: (&str, &str)| {
+            let got = resolve(kind, o, device, known).unwrap();
+            assert_eq!((got.0.as_str(), got.1.as_str()), expect);
+        };
+        check("nfs", "rw,addr=files,nfsvers=4", ":/x", ("rw,addr=10.0.0.7,nfsvers=4", ":/x"));
+        check("nfs", "addr=10.0.0.8", ":/x", ("addr=10.0.0.8", ":/x"));
+        check("nfs", "addr=::1", ":/x", ("addr=::1", ":/x"));
+        check("nfs", "soft", "files:/x", ("soft", "files:/x"));
+        check("cifs", "addr=files", "//files/a b/c", ("addr=files", "//10.0.0.7/a b/c"));
+        check("cifs", "", "//10.0.0.8/a", ("", "//10.0.0.8/a"));
+        check("tmpfs", "addr=files", "//files/a", ("addr=files", "//files/a"));
+        let failed = resolve("nfs", "addr=gone", ":/x", known).unwrap_err();
+        assert_eq!(failed, "lookup gone: no such host");
+    }
+
+    #[test]
+    fn network_file_systems_are_mounted_as_told() {
+        // Neither server nor, as a rule, file system is there: what was tried is in the answer.
+        let fails = |text: &str| mount(&options(text), "/v/_data").unwrap_err().to_string();
+        let text =
+            fails("type=nfs device=:/x o=addr=localhost,nfsvers=4,ro,retrans=0,timeo=1,soft");
+        let tried = "error while mounting volume '/v/_data': failed to mount local volume: mount \
+             :/x:/v/_data, flags: 0x1, data: addr=127.0.0.1,nfsvers=4,retrans=0,timeo=1,soft: ";
+        assert!(text.starts_with(tried), "{text}");
+        let text = fails("type=cifs device=//127.0.0.1/x o=username=u,password=secret");
+        let tried = "mount //127.0.0.1/x:/v/_data, data: username=u,password=********: ";
+        assert!(text.contains(tried), "{text}");
+        assert_eq!(
+            fails("type=nfs device=:/x o=addr=no.such.host.invalid"),
+            "error while mounting volume '/v/_data': error resolving passed in network volume \
+             address: lookup no.such.host.invalid: no such host"
+        );
     }
 
     #[test]

@@ -215,7 +215,15 @@ fn describe(mount: &Mount) -> String {
 }
 
 fn cannot_mount(mount: &Mount, errno: Errno) -> Failure {
-    invalid(format!("{}: {}", describe(mount), errno_text(errno.raw_os_error())))
+    // What people look for in the text.
+    let hint = match (&mount.source, errno) {
+        (MountSource::Bind { .. }, Errno::NOTDIR) => {
+            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the \
+             specified host path exists and is the expected type"
+        }
+        _ => "",
+    };
+    invalid(format!("{}: {}{hint}", describe(mount), errno_text(errno.raw_os_error())))
 }
 
 /// Binds an open file over a target; for single files of ours such as `/dev/console`.

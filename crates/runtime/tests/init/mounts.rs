@@ -211,11 +211,11 @@ fn bind_failures() {
     );
     check_failure(
         with(bind("/etc/hostname".into(), "/etc")),
-        r#"error mounting "/etc/hostname" to rootfs at "/etc": not a directory"#,
+        r#"error mounting "/etc/hostname" to rootfs at "/etc": not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"#,
     );
     check_failure(
         with(bind("/etc".into(), "/etc/passwd")),
-        r#"error mounting "/etc" to rootfs at "/etc/passwd": not a directory"#,
+        r#"error mounting "/etc" to rootfs at "/etc/passwd": not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"#,
     );
 }
 

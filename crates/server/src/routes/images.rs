@@ -36,13 +36,20 @@ pub(super) async fn list(request: Request) -> Result {
 }
 
 pub(super) async fn inspect(request: Request) -> Result {
-    refuse(&request, &["platform"])?;
+    check_platform(&request)?;
     let inspect = request.engine().images.inspect(request.name()).await?;
     Ok(legacy::image_inspect_response(inspect, request.version))
 }
 
+fn check_platform(request: &Request) -> std::result::Result<(), ApiError> {
+    match request.query.text("platform") {
+        Some(platform) => Ok(request.engine().images.check_platform(request.name(), platform)?),
+        None => Ok(()),
+    }
+}
+
 pub(super) async fn history(request: Request) -> Result {
-    refuse(&request, &["platform"])?;
+    check_platform(&request)?;
     Ok(answer::json(&request.engine().images.history(request.name()).await?))
 }
 
@@ -181,9 +188,8 @@ pub(super) async fn save_all(request: Request) -> Result {
 }
 
 async fn send_archive(request: &Request, names: Vec<String>) -> Result {
-    refuse(request, &["platform"])?;
     let images = request.engine().images.clone();
-    images.check_save(&names).await?;
+    images.check_save(&names, request.query.text("platform")).await?;
     Ok(archive(move |output| async move { images.save(names, output).await }))
 }
 

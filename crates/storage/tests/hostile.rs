@@ -319,6 +319,26 @@ fn u16_overlay_attributes_of_an_archive_are_not_set_in(layout: Layout) {
     assert_eq!(&names[..length], b"user.kept\0");
 }
 
+/// The other form has no directory to exchange: what an archive names is never a name in the store.
+#[test]
+fn u17_one_file_layers_have_no_directories_to_exchange() {
+    if !layouts().contains(&Layout::Erofs) {
+        return;
+    }
+    let lab = Lab::on_directory(Layout::Erofs, Limits::default());
+    let tar = Tar::new().dir("d").symlink("e", "/").dir("d/sub").file("d/sub/f", "x");
+    let layer = lab.apply(None, &tar.end()).unwrap();
+    let kept = lab.dir.path().join("storage/layers").join(layer.chain_id.hex());
+    let mut names: Vec<_> = std::fs::read_dir(&kept)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .inspect(|entry| assert!(entry.file_type().unwrap().is_file(), "{entry:?}"))
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["committed", "root.erofs", "tar", "toc"]);
+}
+
 /// One thread keeps exchanging a directory of the layer for a link to the outside while entries
 /// are written below it.
 #[test]

@@ -97,6 +97,12 @@ fn volumes_answer_as_dockers() {
     bad(options(json!({"foo": "x"})), 400, "create hv3: invalid option: \"foo\"");
     bad(options(json!({"device": "x"})), 400, "create hv3: missing required option: \"type\"");
     bad(
+        json!({"Name": "hv3", "ClusterVolumeSpec": {}}),
+        503,
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+         connect this node to swarm and try again.",
+    );
+    bad(
         json!({"Name": "hv3", "Driver": "nope"}),
         404,
         "create hv3: error looking up volume plugin nope: plugin \"nope\" not found",
@@ -173,6 +179,8 @@ fn dockers_client_knows_our_volumes() {
     assert_eq!(docker(&["volume", "create", "--label", "tier=db", "db"]), "db");
     assert_eq!(docker(&["volume", "ls", "-q", "-f", "label=tier=db"]), "db");
     assert_eq!(docker(&["volume", "ls", "-q", "-f", "name=x"]), "");
+    assert_eq!(docker(&["volume", "ls", "-q", "-f", "name=^db$"]), "db");
+    assert_eq!(docker(&["volume", "ls", "-q", "-f", "name=^b"]), "");
     assert_eq!(docker(&["volume", "ls", "-q", "-f", "driver=local"]), "db");
     assert_eq!(
         docker(&["volume", "inspect", "-f", "{{.Scope}} {{.Labels.tier}}", "db"]),
@@ -609,12 +617,47 @@ fn v03_copy_up_stays_inside() {
 fn v04_options_are_parsed_not_shelled() {
     let daemon = daemon();
     let canary = daemon.root().join("canary");
-    let evil = format!("addr=127.0.0.1;touch {0},x=$(touch {0}),soft`touch {0}`", canary.display());
-    let options = json!({"type": "nfs", "device": ":/x;touch /tmp/x", "o": evil});
-    assert_eq!(post(&daemon, &json!({"Name": "nfs", "DriverOpts": options})).status, 201);
-    let output = daemon.boxship(&["run", "--rm", "-v", "nfs:/x", "busybox", "true"]);
-    refused(output, "failed to mount local volume: mount :/x;touch /tmp/x:");
+    let mount = |name: &str, o: String, text: &str| {
+        let options = json!({"type": "nfs", "device": ":/x;touch /tmp/x", "o": o});
+        assert_eq!(post(&daemon, &json!({"Name": name, "DriverOpts": options})).status, 201);
+        let volume = format!("{name}:/x");
+        refused(daemon.boxship(&["run", "--rm", "-v", &volume, "busybox", "true"]), text);
+    };
+    let touch = format!("touch {}", canary.display());
+    let evil = format!("addr=127.0.0.1,x=;{touch},y=$({touch}),soft`{touch}`");
+    mount("nfs", evil, "failed to mount local volume: mount :/x;touch /tmp/x:");
+    // A name to look up is no more than that.
+    let evil = format!("addr=127.0.0.1;{touch}");
+    mount("named", evil, &format!("lookup 127.0.0.1;{touch}: no such host"));
     assert!(!canary.exists());
+    daemon.finish();
+}
+
+/// There is no SELinux support: `z` and `Z` label nothing, whatever they are asked for.
+#[test]
+fn v07_relabel_touches_nothing_of_the_host() {
+    let daemon = daemon();
+    let shared = daemon.root().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("file"), "text").unwrap();
+    let state = || {
+        [shared.clone(), shared.join("file"), "/etc".into(), "/".into()].map(|path: PathBuf| {
+            let mut names = [0u8; 4096];
+            let length = rustix::fs::listxattr(&path, &mut names).unwrap_or_default();
+            names[..length].to_vec()
+        })
+    };
+    let before = state();
+    for flag in ["z", "Z", "ro,z"] {
+        let bind = format!("{}:/x:{flag}", shared.display());
+        assert_eq!(run(&daemon, &["-v", &bind], "cat /x/file"), "text");
+        run(
+            &daemon,
+            &["-v", &format!("/etc:/x:{flag}"), "-v", &format!("/:/y:{flag}")],
+            "ls /y/etc",
+        );
+    }
+    assert_eq!(state(), before);
     daemon.finish();
 }
 

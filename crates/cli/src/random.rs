@@ -396,8 +396,9 @@ const OPTION_PIECES: &[&str] = &[
 #[test]
 fn option_values_of_any_text_are_read_or_refused() {
     use crate::options::*;
+    type Parser = fn(&str) -> bool;
     let mut random = Random::new(10);
-    let parsers: &[(&str, fn(&str) -> bool)] = &[
+    let parsers: &[(&str, Parser)] = &[
         ("device", |text| parse_device(text).is_ok()),
         ("expose", |text| parse_expose(text).is_ok()),
         ("gpus", |text| parse_gpus(text).is_ok()),

@@ -140,6 +140,10 @@ fn share_a_base(daemon: &Daemon) {
             .set("Labels", json!({"s": name}))
     };
     daemon.load(&image("one:1", 2).archive());
+    let trash = daemon.data_root().join("storage/trash");
+    wait_until("an empty trash", || {
+        std::fs::read_dir(&trash).unwrap().next().is_none().then_some(())
+    });
     let before = disk_use(daemon);
     daemon.load(&image("two:1", 3).archive());
     wait_until("the room of its own layer", || {

@@ -10,16 +10,18 @@
 //! it, nothing comes of it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Write};
 use std::os::unix::fs::FileExt;
 
+use spec::Digest;
 use storage::tar::{Kind, Reader, TarError};
 use storage::{
     Decoder, LARGEST_BLOB, Ratio, Room, Storage, StorageError, Unplaced, as_storage_error,
 };
 
+use super::docker::blob_digest;
 use crate::error::ImageError;
 
 /// More members than any real archive; each costs memory.
@@ -76,6 +78,9 @@ impl Spool {
     ) -> Result<Self, ImageError> {
         let file = storage.spool()?;
         let late = storage.places_late();
+        // These will not be needed again.
+        let known: HashSet<Digest> =
+            storage.all_layers()?.into_iter().map(|layer| layer.diff_id).collect();
         let mut arrived = Vec::new();
         let room = Room::of(&file).map_err(|errno| ImageError::Spool { source: errno.into() })?;
         let decoder = Decoder::new(stream, Ratio::default())?;
@@ -93,7 +98,9 @@ impl Spool {
                 }
                 Kind::File => {
                     let data = MemberData::begin(&mut reader)?;
-                    let place = if late && arrived.len() < MOST_UNPACKED && data.looks_like_tar() {
+                    let known = blob_digest(&name).is_some_and(|digest| known.contains(&digest));
+                    let likely = !known && data.looks_like_tar();
+                    let place = if late && arrived.len() < MOST_UNPACKED && likely {
                         arrived.push(unpack(data, storage)?);
                         Place::Unpacked(arrived.len() - 1)
                     } else if offset + entry.size > room.bytes {

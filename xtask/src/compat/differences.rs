@@ -11,6 +11,7 @@ const SUITE: &str = "crates/cli/tests/differential";
 const FILES: &[(&str, &str)] = &[
     ("help.txt", "a daemon"),
     ("daemon.txt", "a daemon"),
+    ("mistakes.txt", "a daemon"),
     ("changes.txt", "a daemon"),
     ("contexts.txt", "shared configuration files, four times"),
     ("accounts.txt", "a recorded daemon and shared credentials, four times"),
@@ -26,6 +27,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (
         "`docker cp`, `save`, `load`, `import`, `export` on a terminal",
         "progress is shown by all of them; docker shows it for `cp` and `load`",
+    ),
+    (
+        "`docker run --detach-keys nosuch`",
+        "refused before a container is made; docker makes it, says only that the upgrade failed, and leaves it",
     ),
     (
         "`-H ssh://host/path`",

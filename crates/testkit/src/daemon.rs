@@ -192,6 +192,16 @@ impl Daemon {
         leaks::visible(self.root.path()).join("d")
     }
 
+    /// Waits until the files of what was removed are gone.
+    #[track_caller]
+    pub fn wait_for_trash(&self) {
+        let trash = self.visible_data_root().join("storage/trash");
+        crate::wait_until("an empty trash", || {
+            let mut entries = std::fs::read_dir(&trash).expect("trash");
+            entries.next().is_none().then_some(())
+        });
+    }
+
     pub fn exec_root(&self) -> PathBuf {
         self.root.path().join("r")
     }

@@ -140,10 +140,7 @@ fn share_a_base(daemon: &Daemon) {
             .set("Labels", json!({"s": name}))
     };
     daemon.load(&image("one:1", 2).archive());
-    let trash = daemon.data_root().join("storage/trash");
-    wait_until("an empty trash", || {
-        std::fs::read_dir(&trash).unwrap().next().is_none().then_some(())
-    });
+    daemon.wait_for_trash();
     let before = disk_use(daemon);
     daemon.load(&image("two:1", 3).archive());
     wait_until("the room of its own layer", || {

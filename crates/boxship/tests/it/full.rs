@@ -76,6 +76,8 @@ fn check(disk: Disk, fill: &str, room: (usize, usize)) {
         daemon.boxship(&["create", "--name", name, "busybox", "sleep", "1000"]).ok();
     }
     daemon.boxship(&["volume", "create", "goes"]).ok();
+    // What goes later would make room.
+    daemon.wait_for_trash();
     inside(&daemon, &format!("mkdir fill; {fill}"));
     let before = state(&daemon);
 

@@ -55,10 +55,7 @@ fn everything_works_on_one_file_layers() {
     wait_until("the mounts to go", || mounts(&daemon).is_empty().then_some(()));
     daemon.boxship(&["rmi", "committed"]).ok();
     // Its files go, soon.
-    let trash = daemon.data_root().join("storage/trash");
-    wait_until("an empty trash", || {
-        (std::fs::read_dir(&trash).unwrap().count() == 0).then_some(())
-    });
+    daemon.wait_for_trash();
     // Neither a killed daemon's containers nor those of one that ended miss them.
     daemon.restart();
     assert_eq!(daemon.boxship(&["exec", "changed", "/binaries/cat", "/etc/new"]).ok(), "new");

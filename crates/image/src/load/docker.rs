@@ -35,7 +35,6 @@ fn config_digest(name: &str) -> Option<Digest> {
     old.or_else(|| blob_digest(name))
 }
 
-/// The digest that a name promises.
-pub(super) fn blob_digest(name: &str) -> Option<Digest> {
+fn blob_digest(name: &str) -> Option<Digest> {
     Digest::from_hex(name.strip_prefix("blobs/sha256/")?).ok()
 }

@@ -21,7 +21,6 @@ use storage::{
     Decoder, LARGEST_BLOB, Ratio, Room, Storage, StorageError, Unplaced, as_storage_error,
 };
 
-use super::docker::blob_digest;
 use crate::error::ImageError;
 
 /// More members than any real archive; each costs memory.
@@ -98,7 +97,7 @@ impl Spool {
                 }
                 Kind::File => {
                     let data = MemberData::begin(&mut reader)?;
-                    let known = blob_digest(&name).is_some_and(|digest| known.contains(&digest));
+                    let known = promised(&name).any(|digest| known.contains(&digest));
                     let likely = !known && data.looks_like_tar();
                     let place = if late && arrived.len() < MOST_UNPACKED && likely {
                         arrived.push(unpack(data, storage)?);
@@ -296,6 +295,13 @@ impl Read for Slice<'_> {
         self.at += length as u64;
         Ok(length)
     }
+}
+
+/// The digests that a name speaks of: `blobs/sha256/<hex>`, and `<hex>/layer.tar` or `<hex>.tar` of
+/// those who name layers by what they are.
+fn promised(name: &str) -> impl Iterator<Item = Digest> {
+    let parts = name.split('/').map(|part| part.strip_suffix(".tar").unwrap_or(part));
+    parts.filter_map(|part| Digest::from_hex(part).ok())
 }
 
 fn archive(reason: &str) -> ImageError {

@@ -152,9 +152,7 @@ async fn ask(server: &str, username: &str, password: String) -> Outcome<(String,
     }
     let password = if password.is_empty() {
         output::print("Password: ")?;
-        let hidden = terminal::NoEcho::enter();
-        let password = terminal::read_line().await;
-        drop(hidden);
+        let password = terminal::read_secret().await;
         output::print("\n")?;
         password?
     } else {

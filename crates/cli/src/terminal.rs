@@ -57,10 +57,10 @@ impl Drop for RawMode {
 }
 
 /// A terminal that does not show what is typed, until this is dropped.
-pub(crate) struct NoEcho(RawMode);
+struct NoEcho(RawMode);
 
 impl NoEcho {
-    pub(crate) fn enter() -> Option<Self> {
+    fn enter() -> Option<Self> {
         let before = tcgetattr(rustix::stdio::stdin()).ok()?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
@@ -106,7 +106,19 @@ impl Stdin {
 /// Reads a line that a person types, without its end. A signal that would end us is a failure
 /// instead: whoever changed the terminal is to change it back.
 pub(crate) async fn read_line() -> Outcome<String> {
+    read_line_with(|| ()).await
+}
+
+/// The same, of what nobody else is to see.
+pub(crate) async fn read_secret() -> Outcome<String> {
+    read_line_with(NoEcho::enter).await
+}
+
+async fn read_line_with<M>(change: impl FnOnce() -> M) -> Outcome<String> {
     let line = async {
+        // Signals are caught by now, as those are polled first: nothing ends us before this is
+        // taken back.
+        let _changed = change();
         let mut line = Vec::new();
         let mut byte = [0];
         // One at a time: what follows is somebody else's.

@@ -19,6 +19,7 @@ pub struct Terminal {
     master: File,
     /// Kept open, so that the terminal's modes can be read after the program has ended.
     slave: File,
+    first_modes: String,
     output: Receiver<Vec<u8>>,
     child: Child,
     seen: String,
@@ -49,9 +50,11 @@ impl Terminal {
         }
         let master: File = master.into();
         resize(&master, 24, 80);
+        let first_modes = modes(&slave);
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn();
         let output = reader(master.try_clone().expect("a descriptor"));
-        Self { master, slave, output, child: child.expect("setsid starts"), seen: String::new() }
+        let child = child.expect("setsid starts");
+        Self { master, slave, first_modes, output, child, seen: String::new() }
     }
 
     /// Waits until `text` was shown since the last call, and returns what was shown up to its end.
@@ -86,7 +89,12 @@ impl Terminal {
 
     /// All modes of the terminal, to compare.
     pub fn modes(&self) -> String {
-        format!("{:?}", tcgetattr(&self.slave).expect("a terminal has modes"))
+        modes(&self.slave)
+    }
+
+    /// Those before the program began, which may have changed them by now.
+    pub fn first_modes(&self) -> String {
+        self.first_modes.clone()
     }
 
     /// Waits until the program has switched the terminal to raw mode.
@@ -125,6 +133,8 @@ impl Terminal {
             }
             assert!(Instant::now() < deadline, "it does not end; shown was {:?}", self.seen);
         };
+        // Its last words may still be on their way through the thread that reads.
+        std::thread::sleep(Duration::from_millis(100));
         self.read_on();
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
         (code.unwrap_or(-1), std::mem::take(&mut self.seen))
@@ -143,6 +153,10 @@ impl Drop for Terminal {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+fn modes(terminal: &File) -> String {
+    format!("{:?}", tcgetattr(terminal).expect("a terminal has modes"))
 }
 
 fn resize(master: &File, rows: u16, columns: u16) {

@@ -182,7 +182,7 @@ fn a_paste_of_a_mebibyte_arrives_whole() {
     let script = "stty raw -echo; echo ready; head -c 1048576 | sha256sum; exit 9";
     let args = ["run", "--rm", "-it", "busybox", "sh", "-c", script];
     let mut client = Terminal::run(&ours(&daemon, &args));
-    let before = client.modes();
+    let before = client.first_modes();
     client.wait_raw();
     client.expect("ready");
     let text: String = (0..1u32 << 20).map(|at| char::from(b'a' + (at % 26) as u8)).collect();
@@ -217,11 +217,9 @@ fn ctrl_c_leaves_the_terminal_sane() {
         (&["import", "-"], ""),
         (&["stop", "-t", "1000", "c1"], ""),
     ];
-    // A new terminal's, which the first of them does not change.
-    let mut before = None;
     for (args, sign) in cases {
         let mut client = Terminal::run(&ours(&daemon, args));
-        let before = before.get_or_insert_with(|| client.modes());
+        let before = client.first_modes();
         if sign.is_empty() {
             wait_connected(&client, args);
         } else {
@@ -232,7 +230,7 @@ fn ctrl_c_leaves_the_terminal_sane() {
         }
         client.send("\u{3}");
         let (code, rest) = client.end();
-        assert_eq!(client.modes(), *before, "{args:?}");
+        assert_eq!(client.modes(), before, "{args:?}");
         assert!(code != 0, "{args:?} ended well: {rest}");
         assert!(!rest.contains("panicked"), "{args:?}: {rest}");
     }
@@ -263,7 +261,7 @@ fn a_session_killed_from_outside_leaves_the_terminal_sane() {
         (&["exec", "-it", "t1", "sleep", "1000"], false),
     ] {
         let mut client = Terminal::run(&ours(&daemon, args));
-        let before = client.modes();
+        let before = client.first_modes();
         client.wait_raw();
         if kill {
             Command::new("kill").arg(client.pid().to_string()).status().unwrap();
@@ -430,7 +428,7 @@ fn both_clients_end_alike() {
     for (args, keys) in cases {
         let outcome = |program: &str| {
             let mut client = Terminal::run(&with(&daemon, program, args));
-            let before = client.modes();
+            let before = client.first_modes();
             if args.contains(&"sh") {
                 client.expect("# ");
             } else if args == &["attach", "t1"] {

@@ -27,7 +27,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use spec::Id;
+use spec::{Digest, Id};
+use storage::Lowers;
 use sys::RootDir;
 use tokio::sync::OwnedRwLockReadGuard;
 use tokio::sync::OwnedRwLockWriteGuard;
@@ -254,7 +255,9 @@ fn assemble(
     let rootfs =
         Rootfs::Overlay { lower: dirs.lower, upper: dirs.upper, work: dirs.work, volatile: false };
     let mut mounts = still_mounts(&shared, definition);
-    mounts.extend(still_images(&shared, definition)?);
+    // They keep the layers in their places until all is mounted.
+    let images = super::start::mounted_images(&shared, definition)?;
+    mounts.extend(still_images(&shared, definition, &images)?);
     let assembled = on_thread(move || runtime::init::assemble_still(&rootfs, &mounts))?;
     let still = assembled.map_err(StartError::from_failure)?;
     Ok(Opened { still, _lock: Lock::Alone(lock), _volumes: Some(volumes) })
@@ -314,20 +317,18 @@ fn still_mounts(shared: &Shared, definition: &Definition) -> Vec<Mount> {
     all
 }
 
-fn still_images(shared: &Shared, definition: &Definition) -> Result<Vec<Mount>> {
-    let images = super::start::mounted_images(shared, definition)?;
+fn still_images(
+    shared: &Shared,
+    definition: &Definition,
+    images: &[(Digest, Lowers)],
+) -> Result<Vec<Mount>> {
     let directory = shared.directory(&definition.id);
     let mut all = Vec::new();
     for mount in &definition.mounts {
-        let Source::Image { subpath, chain, .. } = &mount.source else { continue };
-        let found = images.iter().find(|(image, _)| Some(*image) == *chain);
+        let Source::Image { subpath, .. } = &mount.source else { continue };
         all.push(Mount {
             target: mount.target.clone(),
-            source: MountSource::Image {
-                lower: found.map(|(_, lower)| lower.paths.clone()).unwrap_or_default(),
-                empty: super::plan::empty_directory(&directory)?,
-                subpath: subpath.clone(),
-            },
+            source: super::plan::image_source(mount, subpath, images, &directory)?,
             readonly: true,
             recursive_readonly: RecursiveReadonly::No,
         });

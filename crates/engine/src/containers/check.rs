@@ -37,8 +37,7 @@ impl Containers {
         let shared = &self.shared;
         let view = shared.store.begin_read()?;
         let ids = |keys: Vec<String>| keys.into_iter().collect::<BTreeSet<_>>();
-        let defined = DEFINITIONS.scan(&view)?.into_iter().map(|(id, _)| id).collect();
-        let defined = ids(defined);
+        let defined = ids(DEFINITIONS.scan(&view)?.into_iter().map(|(id, _)| id).collect());
         let layers = ids(storage::container_ids(&view)?);
         let states = ids(STATES.scan(&view)?.into_iter().map(|(id, _)| id).collect());
         drop(view);

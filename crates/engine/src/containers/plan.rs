@@ -231,26 +231,30 @@ fn one_mount(mount: &mounts::Mount, around: &Surroundings, foreign: bool) -> Res
             MountSource::Bind { path, recursive: true, propagation: Propagation::RPrivate, within }
         }
         Source::Tmpfs { options, .. } => MountSource::Tmpfs { options: options.clone() },
-        Source::Image { subpath, chain, .. } => {
+        Source::Image { subpath, .. } => {
             if foreign && !subpath.is_empty() {
                 return Err(Error::unsupported("a part of an image with this runtime"));
             }
-            let found = around.images.iter().find(|(image, _)| Some(*image) == *chain);
-            MountSource::Image {
-                lower: found.map(|(_, lower)| lower.paths.clone()).unwrap_or_default(),
-                empty: empty_directory(&around.directory)?,
-                subpath: subpath.clone(),
-            }
+            image_source(mount, subpath, &around.images, &around.directory)?
         }
     };
     Ok(Mount { target: mount.target.clone(), source, readonly: mount.readonly, recursive_readonly })
 }
 
-/// An overlay that nobody can write to has two lower layers; the second of a single one.
-pub(super) fn empty_directory(directory: &Path) -> Result<PathBuf> {
+/// The image that `mount` names, of those in `images`; `directory` is the container's.
+pub(super) fn image_source(
+    mount: &super::mounts::Mount,
+    subpath: &str,
+    images: &[(Digest, Lowers)],
+    directory: &Path,
+) -> Result<MountSource> {
+    // An overlay that nobody can write to has two lower layers; this is the second of a single one.
     let empty = directory.join("empty");
     let made = std::fs::create_dir_all(&empty);
-    made.map_err(Error::io(format!("create {}", empty.display()))).map(|()| empty)
+    made.map_err(Error::io(format!("create {}", empty.display())))?;
+    let found = images.iter().find(|(image, _)| Some(*image) == mount.chain());
+    let lower = found.map(|(_, lower)| lower.paths.clone()).unwrap_or_default();
+    Ok(MountSource::Image { lower, empty, subpath: subpath.to_owned() })
 }
 
 /// `-v` makes a missing directory, `--mount` does not.

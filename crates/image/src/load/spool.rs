@@ -76,10 +76,12 @@ impl Spool {
         storage: &Storage,
     ) -> Result<Self, ImageError> {
         let file = storage.spool()?;
-        let late = storage.places_late();
+        let early = storage.places_late();
         // These will not be needed again.
-        let known: HashSet<Digest> =
-            storage.all_layers()?.into_iter().map(|layer| layer.diff_id).collect();
+        let known: HashSet<Digest> = match early {
+            true => storage.all_layers()?.into_iter().map(|layer| layer.diff_id).collect(),
+            false => HashSet::new(),
+        };
         let mut arrived = Vec::new();
         let room = Room::of(&file).map_err(|errno| ImageError::Spool { source: errno.into() })?;
         let decoder = Decoder::new(stream, Ratio::default())?;
@@ -97,9 +99,11 @@ impl Spool {
                 }
                 Kind::File => {
                     let data = MemberData::begin(&mut reader)?;
-                    let known = promised(&name).any(|digest| known.contains(&digest));
-                    let likely = !known && data.looks_like_tar();
-                    let place = if late && arrived.len() < MOST_UNPACKED && likely {
+                    let wanted = early
+                        && arrived.len() < MOST_UNPACKED
+                        && data.looks_like_tar()
+                        && !promised(&name).any(|digest| known.contains(&digest));
+                    let place = if wanted {
                         arrived.push(unpack(data, storage)?);
                         Place::Unpacked(arrived.len() - 1)
                     } else if offset + entry.size > room.bytes {

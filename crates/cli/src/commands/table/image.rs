@@ -1,7 +1,7 @@
 //! Images.
 
-use super::{Action, Arity, Command, INSPECT_FORMAT, TABLE_FORMAT};
-use crate::flags::Kind::{Bool, Filter, Int, List, Strings, Text};
+use super::{Action, Arity, Command, INSPECT_FORMAT, KEEP_LAST, TABLE_FORMAT};
+use crate::flags::Kind::{Bool, Filter, List, Strings, Text};
 use crate::flags::flag;
 
 pub(crate) static HISTORY: Command = Command {
@@ -107,13 +107,7 @@ pub(crate) static PRUNE: Command = Command {
         flag("all", "a", Bool, "", "Remove all unused images, not just dangling ones"),
         flag("filter", "", Filter, "", "Provide filter values (e.g. \"until=<timestamp>\")"),
         flag("force", "f", Bool, "", "Do not prompt for confirmation"),
-        flag(
-            "keep-last",
-            "",
-            Int,
-            "",
-            "With --all, keep this many of the newest images of each repository",
-        ),
+        KEEP_LAST,
     ]],
     action: Action::ImagePrune,
 };

@@ -9,11 +9,22 @@ mod system;
 mod volume;
 
 use super::{Action, Arity, Command};
+use crate::flags::Kind::Int;
+use crate::flags::{Flag, flag};
 
 const INSPECT_FORMAT: &str = "Format output using a custom template:\n\
     'json':             Print in JSON format\n\
     'TEMPLATE':         Print output using the given Go template.\n\
     Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates";
+
+/// Of both prunes that remove images.
+const KEEP_LAST: Flag = flag(
+    "keep-last",
+    "",
+    Int,
+    "",
+    "With --all, keep this many of the newest images of each repository",
+);
 
 const TABLE_FORMAT: &str = "Format output using a custom template:\n\
     'table':            Print output in table format with column headers (default)\n\

@@ -1,6 +1,6 @@
 //! The daemon as a whole, and `inspect` of anything.
 
-use super::{Action, Arity, Command, INSPECT_FORMAT, TABLE_FORMAT};
+use super::{Action, Arity, Command, INSPECT_FORMAT, KEEP_LAST, TABLE_FORMAT};
 use crate::flags::Kind::{Bool, Filter, Int, Text};
 use crate::flags::flag;
 
@@ -80,13 +80,7 @@ pub(crate) static PRUNE: Command = Command {
         flag("all", "a", Bool, "", "Remove all unused images not just dangling ones"),
         flag("filter", "", Filter, "", "Provide filter values (e.g. \"label=<key>=<value>\")"),
         flag("force", "f", Bool, "", "Do not prompt for confirmation"),
-        flag(
-            "keep-last",
-            "",
-            Int,
-            "",
-            "With --all, keep this many of the newest images of each repository",
-        ),
+        KEEP_LAST,
         flag("volumes", "", Bool, "", "Prune anonymous volumes"),
     ]],
     action: Action::SystemPrune,
